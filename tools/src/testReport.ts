@@ -1,4 +1,5 @@
 // Reads the JSON report of the test run for CI's closing line. A run that tested nothing, or skipped something, failed.
+import { field } from './json.ts'
 
 /** What the test run came to. */
 export interface TestOutcome {
@@ -42,8 +43,4 @@ function count(report: unknown, name: string): number {
   const value = field(report, name)
   if (typeof value !== 'number') throw new Error(`test report: expected a number ${name}, got ${String(value)}`)
   return value
-}
-
-function field(value: unknown, name: string): unknown {
-  return typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined
 }
