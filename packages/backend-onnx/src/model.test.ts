@@ -37,7 +37,16 @@ test('equal constants are shared, different ones are not', () => {
   expect(model.constant(big(1))).not.toBe(model.constant(big(2)))
   expect(model.constant(tensor([1, 2], [2]))).not.toBe(model.constant(tensor([1, 2], [1, 2])))
   expect(model.ints([1])).toBe(model.ints([1]))
-  expect(model.initializerCount).toBe(5)
+})
+
+test('what no output needs is not written', () => {
+  const model = new ModelBuilder()
+  const x = model.input('x', 'float32', [1])
+  model.op('Mul', [model.op('Exp', [x]), model.float(3)])
+  model.output('y', model.op('Add', [x, model.float(2)]), 'float32', [1])
+  const { graph } = decodeModel(model.encode())
+  expect(graph.node.map((n) => n.opType)).toEqual(['Add', 'Identity'])
+  expect(graph.initializer).toHaveLength(1)
 })
 
 test('an attribute that should be a float is not silently an integer', () => {

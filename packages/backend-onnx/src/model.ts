@@ -40,21 +40,6 @@ export class ModelBuilder {
   readonly #constants: Map<string, { readonly name: string; readonly bytes: Uint8Array }[]> = new Map()
   readonly #counters: Map<string, number> = new Map()
 
-  /** How many nodes there are. */
-  get nodeCount(): number {
-    return this.#nodes.length
-  }
-
-  /** Bytes of all initialisers. */
-  get initializerBytes(): number {
-    return this.#initializers.reduce((sum, t) => sum + t.rawData.byteLength, 0)
-  }
-
-  /** How many initialisers there are. */
-  get initializerCount(): number {
-    return this.#initializers.length
-  }
-
   /** Appends a node with one result and gives the result's name. An input '' is left out. */
   op(type: string, inputs: readonly string[], attrs: Attrs = {}, options: OpOptions = {}): string {
     const [name = ''] = this.ops(type, inputs, attrs, 1, options)
@@ -182,6 +167,18 @@ export class ModelBuilder {
     return this.op('ReduceSum', [x, this.ints(axes)], { keepdims: keepDims ? 1 : 0 })
   }
 
+  // Nodes and initialisers that an output needs: the engine itself runs what nobody reads.
+  #live(): { readonly node: readonly NodeProto[]; readonly initializer: readonly TensorProto[] } {
+    const read = new Set(this.#outputs.map((o) => o.name))
+    const node: NodeProto[] = []
+    for (const candidate of this.#nodes.toReversed()) {
+      if (!candidate.output.some((name) => read.has(name))) continue
+      node.push(candidate)
+      for (const name of candidate.input) read.add(name)
+    }
+    return { node: node.reverse(), initializer: this.#initializers.filter((t) => read.has(t.name ?? '')) }
+  }
+
   /** The finished model. */
   build(info: ModelInfo): ModelProto {
     return {
@@ -189,7 +186,7 @@ export class ModelBuilder {
       producerName: 'dynconv',
       ...(info.producerVersion === undefined ? {} : { producerVersion: info.producerVersion }),
       ...(info.doc === undefined ? {} : { docString: info.doc }),
-      graph: { name: info.name, node: this.#nodes, initializer: this.#initializers, input: this.#inputs, output: this.#outputs },
+      graph: { name: info.name, ...this.#live(), input: this.#inputs, output: this.#outputs },
       opsetImport: [...this.#domains].map((domain) => (domain === '' ? { version: opsetVersion } : { domain, version: 1 })),
       metadataProps: [...(info.metadata ?? [])].map(([key, value]) => ({ key, value })),
     }
