@@ -27,7 +27,7 @@ export function take<T, const N extends readonly string[]>(who: string, inputs: 
     throw new ShapeError(`${who}: takes ${names.length} input${names.length === 1 ? '' : 's'}${list}, got ${inputs.length}`)
   }
   // Boundary: the length was compared just above; TypeScript cannot carry it into the mapped tuple.
-  return inputs as readonly T[] as Named<T, N>
+  return inputs as Named<T, N>
 }
 
 /** The one dtype of all `types`. @throws DTypeError where they differ */
