@@ -1,1 +1,2 @@
-export {}
+export * from './conv.ts'
+export * from './resnet.ts'

@@ -1,0 +1,90 @@
+import { expect, test } from 'vitest'
+import { trace } from '../graph/trace.ts'
+import { evaluate, toRef } from '../reference/evaluate.ts'
+import { randomRef } from '../testing/gradcheck.ts'
+import { DynamicConv2d, type DynamicConv2dOptions } from './dynamicConv2d.ts'
+import { Routing, type RoutingKind, type RoutingNorm } from './routing.ts'
+import { anneal, temperatureState } from './temperature.ts'
+
+const base = { inChannels: 6, outChannels: 4, kernelSize: 3, padding: 1 } as const
+
+function run(layer: DynamicConv2d | Routing, shape: readonly number[]): Float64Array {
+  const { graph, sources } = trace((x) => layer.forward(x), { inputs: [{ shape }], names: layer.paths() })
+  const states = new Map([...sources].map(([name, s]) => [name, toRef(s.data)]))
+  return evaluate(graph, [randomRef(shape, 5)], states).outputs[0]?.data ?? new Float64Array()
+}
+
+test('names and shapes are those of the reference implementations', () => {
+  const shapes = (o: Partial<DynamicConv2dOptions>): Record<string, readonly number[]> =>
+    Object.fromEntries([...new DynamicConv2d({ ...base, ...o }).state()].map(([name, t]) => [name, t.shape]))
+  expect(shapes({ inChannels: 32, numBases: 3 })).toEqual({
+    bases: [3, 4, 32, 3, 3],
+    bias: [3, 4],
+    'routing.fc1.weight': [8, 32],
+    'routing.fc2.weight': [3, 8],
+    'routing.fc2.bias': [3],
+    'routing.temperature': [],
+  })
+  expect(Object.keys(shapes({ ratio: 0, bias: false }))).toEqual(['bases', 'routing.fc2.weight', 'routing.fc2.bias', 'routing.temperature'])
+  expect(shapes({ groups: 2, kernelSize: [3, 1] }).bases).toEqual([4, 4, 3, 3, 1])
+})
+
+test('a stem with 3 channels keeps a routing of 4', () => {
+  expect(new DynamicConv2d({ ...base, inChannels: 3 }).state().get('routing.fc1.weight')?.shape).toEqual([4, 3])
+})
+
+test.each<RoutingKind>(['softmax', 'renorm'])('%s mixtures sum to 1, and start uniform', (kind) => {
+  const pi = run(new Routing({ inChannels: 6, numBases: 4, kind }), [3, 6, 5, 5])
+  for (let b = 0; b < 3; b++) {
+    const row = pi.subarray(b * 4, b * 4 + 4)
+    expect(row.reduce((a, x) => a + x)).toBeCloseTo(1, 12)
+    for (const x of row) expect(Math.abs(x - 0.25)).toBeLessThan(0.02)
+  }
+})
+
+test('renormalised sigmoids of far-negative logits stay finite', () => {
+  const routing = new Routing({ inChannels: 2, numBases: 2, kind: 'renorm', ratio: 0, temperature: 1e-6 })
+  if (routing.fc2.bias) routing.fc2.bias.data = { dtype: 'float32', shape: [2], data: Float32Array.of(-9, -9) }
+  expect([...run(routing, [1, 2, 1, 1])]).toEqual([0, 0])
+})
+
+test('a high temperature flattens the mixture', () => {
+  const spread = (temperature: number): number => {
+    const routing = new Routing({ inChannels: 6, numBases: 4, temperature })
+    routing.fc2.weight.data = { dtype: 'float32', shape: [4, 4], data: Float32Array.from({ length: 16 }, (_, i) => i) }
+    const pi = run(routing, [1, 6, 4, 4])
+    return Math.max(...pi) - Math.min(...pi)
+  }
+  expect(spread(1)).toBeGreaterThan(2 * spread(30))
+})
+
+test.each<RoutingNorm>(['layer', 'group', 'batch'])('the routing takes a %s norm', (norm) => {
+  const routing = new Routing({ inChannels: 32, numBases: 4, norm })
+  expect(run(routing, [3, 32, 2, 2]).every(Number.isFinite)).toBe(true)
+  expect(routing.state().has('norm.weight')).toBe(true)
+})
+
+test('the layer is the mixture of its bases, in every form', () => {
+  for (const options of [{}, { stride: 2, groups: 2 }, { padding: [0, 1, 2, 0], dilation: 2, bias: false }] as const) {
+    const [whole, ...forms] = (['auto', 'kernels', 'outputs'] as const).map((form) => {
+      const layer = new DynamicConv2d({ ...base, ...options, form })
+      return run(layer, [2, 6, 7, 6]).length
+    })
+    expect(forms).toEqual([whole, whole])
+  }
+})
+
+test('options out of range are refused', () => {
+  expect(() => new DynamicConv2d({ ...base, groups: 4 })).toThrow('DynamicConv2d: groups=4 must divide inChannels=6')
+  expect(() => new DynamicConv2d({ ...base, numBases: 0 })).toThrow('numBases must be a positive integer, got 0')
+  expect(() => new DynamicConv2d({ ...base, temperature: 0 })).toThrow('temperature must be positive, got 0')
+  expect(() => new DynamicConv2d({ ...base, ratio: -1 })).toThrow('ratio must be 0 or more, got -1')
+})
+
+test('annealing is linear, then constant, and reaches every routing', () => {
+  const tau = anneal(30, 1, 10)
+  expect([tau(0), tau(5), tau(10), tau(11)]).toEqual([30, 15.5, 1, 1])
+  const state = temperatureState(new DynamicConv2d(base), 15)
+  expect([...state.keys()]).toEqual(['routing.temperature'])
+  expect(state.get('routing.temperature')?.data[0]).toBe(15)
+})

@@ -1,0 +1,47 @@
+// Losses: functions from the network's output and the targets to a scalar.
+
+import { DTypeError, ShapeError, ValueError } from '../backend/errors.ts'
+import { formatShape, known, sameShape } from '../tensor/shape.ts'
+import type { Tensor } from '../tensor/tensor.ts'
+
+/** A loss: (output, target) -> scalar. */
+export type Loss = (output: Tensor, target: Tensor) => Tensor
+
+/**
+ * Cross entropy of logits [N, C] against int32 classes [N], averaged over the batch. With smoothing s the target is
+ * (1 - s) onehot + s / C (Szegedy et al. 2016, arXiv:1512.00567), as in PyTorch.
+ *
+ * @throws ValueError unless 0 <= smoothing < 1
+ */
+export function crossEntropy(options: { readonly smoothing?: number } = {}): Loss {
+  const smoothing = options.smoothing ?? 0
+  if (!(smoothing >= 0 && smoothing < 1)) throw new ValueError(`crossEntropy: smoothing must be in [0, 1), got ${smoothing}`)
+  return (logits, labels) => {
+    if (labels.dtype !== 'int32') throw new DTypeError(`crossEntropy: labels must be int32 classes, got ${labels.dtype}`)
+    if (logits.rank !== 2 || labels.rank !== 1 || logits.shape[0] !== labels.shape[0]) {
+      throw new ShapeError(`crossEntropy: expected logits [N, C] and labels [N], got ${formatShape(logits.shape)} and ${formatShape(labels.shape)}`)
+    }
+    const classes = known('crossEntropy', 'the number of classes', logits.shape[1])
+    const batch = known('crossEntropy', 'the batch', logits.shape[0])
+    const target = labels.oneHot(classes, logits.dtype)
+    const smooth = smoothing ? target.mul(1 - smoothing).add(smoothing / classes) : target
+    return logits.logSoftmax(1).mul(smooth).sum().mul(-1 / batch)
+  }
+}
+
+/** The mean of squared differences. */
+export function mse(): Loss {
+  return (output, target) => difference('mse', output, target).square().mean()
+}
+
+/** The mean of absolute differences. */
+export function l1(): Loss {
+  return (output, target) => difference('l1', output, target).abs().mean()
+}
+
+function difference(who: string, output: Tensor, target: Tensor): Tensor {
+  if (!sameShape(output.shape, target.shape)) {
+    throw new ShapeError(`${who}: output ${formatShape(output.shape)} and target ${formatShape(target.shape)} must have one shape`)
+  }
+  return output.sub(target)
+}

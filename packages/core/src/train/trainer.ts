@@ -1,0 +1,338 @@
+// Training: forward, backward and update as one program; state stays on the device between steps.
+//
+// With accumulation the same step is cut in two: a `gradients` program that adds to gradient sums kept as state, and an
+// `update` program that runs every n-th time. Each program is compiled once for each shape of batch, all on one state.
+
+import type { Backend, Executable, StateInit, StateStore } from '../backend/contract.ts'
+import { DisposedError, GraphError, NonFiniteError, ValueError } from '../backend/errors.ts'
+import { prepare } from '../backend/prepare.ts'
+import { gradients } from '../autodiff/gradients.ts'
+import type { Graph } from '../graph/graph.ts'
+import { currentScope, type StateSource } from '../graph/scope.ts'
+import { trace } from '../graph/trace.ts'
+import { checkState, type Module, type StateDict } from '../nn/module.ts'
+import type { Loss } from '../nn/losses.ts'
+import type { Parameter } from '../nn/parameter.ts'
+import { clipByGlobalNorm } from '../optim/clip.ts'
+import type { Optimizer, Trained, UpdateContext } from '../optim/optimizer.ts'
+import { formatChoices } from '../passes/planDynamicConv.ts'
+import { type HostTensor, tensor, toFloat64, zeros } from '../tensor/hostTensor.ts'
+import type { Tensor } from '../tensor/tensor.ts'
+import { inMode } from './compile.ts'
+
+/** Scalars worth watching, from the output and the targets. */
+export type Metrics = (output: Tensor, target: Tensor) => { readonly [name: string]: Tensor }
+
+/** How to train. */
+export interface TrainerOptions {
+  readonly backend: Backend
+  readonly loss: Loss
+  readonly optimizer: Optimizer
+  /** Gradients are scaled down to this global norm; unlimited unless given. */
+  readonly clipNorm?: number
+  /** How many batches make one update (their gradients are averaged); 1 unless given. */
+  readonly accumulate?: number
+  /** Beside the loss; for int32 targets [N] `correct`, the count of right answers, unless given. */
+  readonly metrics?: Metrics
+  /** Most bytes for the per-sample kernels of a dynamic convolution's backward. */
+  readonly memoryBudgetBytes?: number
+}
+
+/** What a step or an evaluation saw. */
+export interface StepResult {
+  readonly loss: number
+  /** Metrics by name, and `gradientNorm` where gradients are clipped. */
+  readonly metrics: { readonly [name: string]: number }
+}
+
+/** The right answers among logits [N, C] for int32 classes [N]. */
+export const classification: Metrics = (output, target) =>
+  target.dtype === 'int32' && target.rank === 1 && output.rank === 2 ? { correct: output.argMax(1).equal(target).cast('float32').sum() } : {}
+
+/**
+ * Puts `module` and an optimizer on a backend.
+ *
+ * @example
+ * const training = await trainer(net, { backend, loss: crossEntropy(), optimizer: sgd({ lr: 0.1, momentum: 0.9 }) })
+ * for await (const { images, labels } of loader) console.log((await training.step(images, labels)).loss)
+ */
+export async function trainer(module: Module, options: TrainerOptions): Promise<Training> {
+  const { accumulate = 1 } = options
+  if (!Number.isInteger(accumulate) || accumulate < 1) throw new ValueError(`trainer: accumulate must be a positive integer, got ${accumulate}`)
+  const slots = optimizerSlots(module, options)
+  const initial: StateInit[] = [
+    ...[...module.namedParameters(), ...module.namedBuffers()].map(([name, part]) => ({ name, kind: part.kind, data: part.data })),
+    ...[...slots].map(([name, slot]) => ({ name, kind: slot.kind, data: slot.data })),
+  ]
+  return new Training(module, options, slots, await options.backend.createState(initial))
+}
+
+type Program = { readonly executable: Executable; readonly outputs: readonly string[]; readonly explained: string }
+type Kind = 'step' | 'gradients' | 'update' | 'evaluate' | 'predict'
+
+/** A module in training, its state on the device. */
+export class Training {
+  readonly module: Module
+  readonly #options: TrainerOptions
+  readonly #slots: ReadonlyMap<string, StateSource>
+  readonly #store: StateStore
+  readonly #programs: Map<string, Program> = new Map()
+  #steps: number = 0
+  #pending: number = 0
+  #disposed: boolean = false
+
+  constructor(module: Module, options: TrainerOptions, slots: ReadonlyMap<string, StateSource>, store: StateStore) {
+    this.module = module
+    this.#options = options
+    this.#slots = slots
+    this.#store = store
+  }
+
+  /** How many updates were made. Schedules count by it. */
+  get steps(): number {
+    return this.#steps
+  }
+
+  /**
+   * One batch: forward, backward and (every `accumulate`-th time) the update.
+   *
+   * @throws NonFiniteError when the loss is not finite: with the step and the first parameter that is not
+   */
+  async step(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
+    const accumulate = this.#options.accumulate ?? 1
+    const whole = accumulate === 1
+    const program = await this.#program(whole ? 'step' : 'gradients', inputs, targets)
+    const result = await this.#run(program, whole ? [inputs, targets, ...this.#hyper()] : [inputs, targets])
+    if (!Number.isFinite(result.loss)) throw await this.#notFinite(result.loss)
+    if (whole) {
+      this.#steps++
+      return result
+    }
+    this.#pending++
+    if (this.#pending < accumulate) return result
+    const update = await this.#run(await this.#program('update'), this.#hyper())
+    this.#pending = 0
+    this.#steps++
+    return { loss: result.loss, metrics: { ...result.metrics, ...update.metrics } }
+  }
+
+  /** The loss and metrics of a batch, in inference mode; no state changes. */
+  async evaluate(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
+    return this.#run(await this.#program('evaluate', inputs, targets), [inputs, targets])
+  }
+
+  /** The module's output for a batch, in inference mode. */
+  async predict(inputs: HostTensor): Promise<HostTensor> {
+    const { executable } = await this.#program('predict', inputs)
+    const [output] = await executable.run([inputs])
+    if (!output) throw new GraphError('predict: the module returned nothing')
+    return output
+  }
+
+  /** Copies the device's parameters and buffers into the module. */
+  async sync(): Promise<void> {
+    for (const [name, part] of [...this.module.namedParameters(), ...this.module.namedBuffers()]) part.data = await this.read(name)
+  }
+
+  /** One state from the device: a parameter, a buffer or an optimizer's moment. */
+  async read(name: string): Promise<HostTensor> {
+    this.#alive()
+    return this.#store.read(name)
+  }
+
+  /** Replaces one state on the device. @example training.write('layer1.routing.temperature', tensor(1)) */
+  async write(name: string, value: HostTensor): Promise<void> {
+    this.#alive()
+    await this.#store.write(name, value)
+  }
+
+  /** Everything that a resumed training needs, by name: parameters, buffers, the optimizer's moments (`optimizer.`...). */
+  async state(): Promise<Map<string, HostTensor>> {
+    this.#alive()
+    const result = new Map<string, HostTensor>()
+    for (const name of this.#store.names) result.set(name, await this.#store.read(name))
+    return result
+  }
+
+  /**
+   * Takes back what `state` gave, with the count of updates. Nothing changes unless all fits.
+   *
+   * @throws ShapeError that lists the first names that do not fit
+   */
+  async loadState(state: StateDict, steps: number): Promise<void> {
+    this.#alive()
+    if (!Number.isSafeInteger(steps) || steps < 0) throw new ValueError(`loadState: steps must be a non-negative integer, got ${steps}`)
+    checkState('loadState', await this.state(), state, true)
+    for (const [name, value] of state) await this.#store.write(name, value)
+    this.#steps = steps
+    this.#pending = 0
+    await this.sync()
+  }
+
+  /** What the backend chose, for each program compiled so far. */
+  explain(): string {
+    return [...this.#programs].map(([key, p]) => `${key}\n${p.explained}`).join('\n')
+  }
+
+  /** Frees programs and state. Twice is harmless. Call `sync` first to keep what was learnt. */
+  dispose(): void {
+    this.#disposed = true
+    for (const { executable } of this.#programs.values()) executable.dispose()
+    this.#programs.clear()
+    this.#store.dispose()
+  }
+
+  #alive(): void {
+    if (this.#disposed) throw new DisposedError('training: it was disposed')
+  }
+
+  #hyper(): readonly HostTensor[] {
+    return Object.values(this.#options.optimizer.hyper(this.#steps)).map((value) => tensor(value))
+  }
+
+  async #run(program: Program, inputs: readonly HostTensor[]): Promise<StepResult> {
+    const outputs = await program.executable.run(inputs)
+    const named = Object.fromEntries(program.outputs.map((name, i) => [name, scalar(outputs[i])]))
+    const { loss = Number.NaN, ...metrics } = named
+    return { loss, metrics }
+  }
+
+  async #program(kind: Kind, inputs?: HostTensor, targets?: HostTensor): Promise<Program> {
+    this.#alive()
+    const key = [kind, ...[inputs, targets].flatMap((t) => (t ? [`${t.dtype}[${t.shape.join(',')}]`] : []))].join(' ')
+    const ready = this.#programs.get(key)
+    if (ready) return ready
+    const { memoryBudgetBytes } = this.#options
+    const budget = memoryBudgetBytes === undefined ? {} : { memoryBudgetBytes }
+    const prepared = prepare(traceProgram(this.module, this.#options, this.#slots, kind, inputs, targets), this.#options.backend, budget)
+    const executable = await this.#options.backend.compile(prepared.graph, { state: this.#store, ...budget })
+    const explained = [formatChoices(prepared.choices), executable.explain()].filter(Boolean).join('\n')
+    const program = { executable, outputs: prepared.graph.outputs.map((o) => o.name), explained }
+    this.#programs.set(key, program)
+    return program
+  }
+
+  async #notFinite(loss: number): Promise<NonFiniteError> {
+    for (const name of this.module.namedParameters().keys()) {
+      const values = toFloat64(await this.#store.read(name))
+      if (!values.every(Number.isFinite)) {
+        return new NonFiniteError(`training: the loss is ${loss} at step ${this.#steps}; the first parameter that is not finite is '${name}'; lower the rate or clip gradients`, {
+          step: this.#steps,
+          parameter: name,
+        })
+      }
+    }
+    return new NonFiniteError(`training: the loss is ${loss} at step ${this.#steps}, all parameters are finite; look at this batch's inputs and targets`, { step: this.#steps })
+  }
+}
+
+/**
+ * The graph of one training step of `module` (forward, backward, update), for measuring and for looking at: what
+ * `trainer` compiles.
+ */
+export function traceStep(module: Module, options: TrainerOptions, inputs: HostTensor, targets: HostTensor): Graph {
+  return traceProgram(module, options, optimizerSlots(module, options), 'step', inputs, targets)
+}
+
+function trainable(module: Module): ReadonlyMap<string, Parameter> {
+  return new Map([...module.namedParameters()].filter(([, p]) => p.trainable))
+}
+
+// `optimizer.<slot>.<parameter>` for each slot, and `gradient.<parameter>` where gradients are accumulated.
+function optimizerSlots(module: Module, options: TrainerOptions): ReadonlyMap<string, StateSource> {
+  const prefixes = options.optimizer.slots.map((slot) => `optimizer.${slot}`)
+  if ((options.accumulate ?? 1) > 1) prefixes.push('gradient')
+  const slots = new Map<string, StateSource>()
+  for (const prefix of prefixes) {
+    for (const [name, p] of trainable(module)) slots.set(`${prefix}.${name}`, { kind: 'optimizer', data: zeros(p.shape, p.data.dtype) })
+  }
+  return slots
+}
+
+function traceProgram(
+  module: Module,
+  options: TrainerOptions,
+  slots: ReadonlyMap<string, StateSource>,
+  kind: Kind,
+  inputs?: HostTensor,
+  targets?: HostTensor,
+): Graph {
+  const { optimizer, loss: lossOf, clipNorm, accumulate = 1, metrics = classification } = options
+  const names = new Map<object, string>([...module.paths(), ...[...slots].map(([name, slot]) => [slot, name] as const)])
+  const slot = (name: string): StateSource => {
+    const found = slots.get(name)
+    if (!found) throw new GraphError(`trainer: there is no state '${name}'`)
+    return found
+  }
+
+  const applyUpdate = (trained: readonly Trained[], hyper: ReadonlyMap<string, Tensor>): { readonly [name: string]: Tensor } => {
+    const scope = currentScope('trainer')
+    const context: UpdateContext = {
+      hyper: (name) => {
+        const t = hyper.get(name)
+        if (!t) throw new GraphError(`${optimizer.name}: '${name}' is not one of its scalar inputs: ${[...hyper.keys()].join(', ')}`)
+        return t
+      },
+      read: (name, of) => scope.read(slot(`optimizer.${name}.${of.name}`)),
+      write: (name, of, value) => scope.write(slot(`optimizer.${name}.${of.name}`), value),
+    }
+    const clipped = clipNorm === undefined || !trained.length ? undefined : clipByGlobalNorm(trained.map((t) => t.gradient), clipNorm)
+    trained.forEach((t, i) => {
+      const gradient = clipped?.gradients[i] ?? t.gradient
+      t.parameter.value = optimizer.update({ ...t, gradient }, context)
+    })
+    return clipped ? { gradientNorm: clipped.norm } : {}
+  }
+
+  // Parameters that the loss does not use are left alone, as PyTorch leaves those without a gradient.
+  const differentiate = (loss: Tensor): readonly Trained[] => {
+    const { sources } = currentScope('trainer')
+    const used = [...trainable(module)].filter(([name]) => sources.has(name)).map(([name, parameter]) => ({ name, parameter, value: parameter.value }))
+    const grads = gradients(loss, used.map((u) => u.value))
+    return used.flatMap((u, i) => {
+      const gradient = grads[i]
+      return gradient ? [{ ...u, gradient }] : []
+    })
+  }
+
+  const batch = [inputs, targets].flatMap((t, i) => (t ? [{ name: i === 0 ? 'inputs' : 'targets', shape: t.shape, dtype: t.dtype }] : []))
+  const scalars = kind === 'step' || kind === 'update' ? Object.keys(optimizer.hyper(0)) : []
+  const specs = [...batch, ...scalars.map((name) => ({ name, shape: [] }))]
+  const body = (...tensors: Tensor[]): { readonly [name: string]: Tensor } => {
+    const hyper = new Map(scalars.map((name, i) => [name, pick(tensors, batch.length + i)] as const))
+    if (kind === 'update') {
+      const scope = currentScope('trainer')
+      const sums = [...trainable(module)].map(([name, parameter]) => ({ name, parameter, value: parameter.value, sum: slot(`gradient.${name}`) }))
+      const trained = sums.map(({ name, parameter, value, sum }) => ({ name, parameter, value, gradient: scope.read(sum) }))
+      const result = applyUpdate(trained, hyper)
+      for (const { sum, value } of sums) scope.write(sum, value.full(0))
+      return result
+    }
+    const output = module.forward(pick(tensors, 0))
+    if (kind === 'predict') return { output }
+    const target = pick(tensors, 1)
+    const loss = lossOf(output, target)
+    const seen = { loss, ...metrics(output, target) }
+    if (kind === 'evaluate') return seen
+    const trained = differentiate(loss)
+    if (kind === 'step') return { ...seen, ...applyUpdate(trained, hyper) }
+    const scope = currentScope('trainer')
+    for (const { name, gradient } of trained) {
+      const sum = slot(`gradient.${name}`)
+      scope.write(sum, scope.read(sum).add(gradient.mul(1 / accumulate)))
+    }
+    return seen
+  }
+  const mode = kind === 'evaluate' || kind === 'predict' ? 'eval' : 'train'
+  return inMode(module, mode, () => trace(body, { inputs: specs, names }).graph)
+}
+
+function pick(tensors: readonly Tensor[], i: number): Tensor {
+  const t = tensors[i]
+  if (!t) throw new GraphError(`trainer: the program has no input ${i}`)
+  return t
+}
+
+function scalar(t: HostTensor | undefined): number {
+  return (t ? toFloat64(t)[0] : undefined) ?? Number.NaN
+}
