@@ -1,6 +1,9 @@
 import { expect, test } from 'vitest'
 import { trace } from '../graph/trace.ts'
+import { Conv2d } from '../nn/layers.ts'
+import type { Module } from '../nn/module.ts'
 import { evaluate, toRef } from '../reference/evaluate.ts'
+import { type HostTensor, tensor, zeros } from '../tensor/hostTensor.ts'
 import { randomRef } from '../testing/gradcheck.ts'
 import { DynamicConv2d, type DynamicConv2dOptions } from './dynamicConv2d.ts'
 import { Routing, type RoutingKind, type RoutingNorm } from './routing.ts'
@@ -8,7 +11,7 @@ import { anneal, temperatureState } from './temperature.ts'
 
 const base = { inChannels: 6, outChannels: 4, kernelSize: 3, padding: 1 } as const
 
-function run(layer: DynamicConv2d | Routing, shape: readonly number[]): Float64Array {
+function run(layer: Module, shape: readonly number[]): Float64Array {
   const { graph, sources } = trace((x) => layer.forward(x), { inputs: [{ shape }], names: layer.paths() })
   const states = new Map([...sources].map(([name, s]) => [name, toRef(s.data)]))
   return evaluate(graph, [randomRef(shape, 5)], states).outputs[0]?.data ?? new Float64Array()
@@ -64,15 +67,25 @@ test.each<RoutingNorm>(['layer', 'group', 'batch'])('the routing takes a %s norm
   expect(routing.state().has('norm.weight')).toBe(true)
 })
 
-test('the layer is the mixture of its bases, in every form', () => {
+test('with a uniform mixture the layer is one convolution with the mean of its bases', () => {
   for (const options of [{}, { stride: 2, groups: 2 }, { padding: [0, 1, 2, 0], dilation: 2, bias: false }] as const) {
-    const [whole, ...forms] = (['auto', 'kernels', 'outputs'] as const).map((form) => {
-      const layer = new DynamicConv2d({ ...base, ...options, form })
-      return run(layer, [2, 6, 7, 6]).length
-    })
-    expect(forms).toEqual([whole, whole])
+    const layer = new DynamicConv2d({ ...base, ...options })
+    layer.routing.fc2.weight.data = zeros([4, 4])
+    const kernels = [...run(layer, [2, 6, 7, 6])]
+    const plain = new Conv2d({ ...base, ...options })
+    plain.weight.data = mean(layer.bases.data)
+    if (plain.bias && layer.bias) plain.bias.data = mean(layer.bias.data)
+    const expected = run(plain, [2, 6, 7, 6])
+    kernels.forEach((y, i) => expect(y).toBeCloseTo(expected[i] ?? Number.NaN, 5))
   }
 })
+
+// Over the first axis.
+function mean(t: HostTensor): HostTensor {
+  const [k = 1, ...rest] = t.shape
+  const n = t.data.length / k
+  return tensor(Array.from({ length: n }, (_, i) => Array.from({ length: k }, (_, b) => t.data[b * n + i] ?? 0).reduce((x, y) => x + y) / k), rest)
+}
 
 test('options out of range are refused', () => {
   expect(() => new DynamicConv2d({ ...base, groups: 4 })).toThrow('DynamicConv2d: groups=4 must divide inChannels=6')
