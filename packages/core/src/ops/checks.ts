@@ -3,7 +3,7 @@
 
 import { DTypeError, ShapeError, ValueError } from '../backend/errors.ts'
 import type { DType } from '../tensor/dtype.ts'
-import { type Dim, formatShape, type Shape, type StaticShape, staticShape } from '../tensor/shape.ts'
+import { type Dim, formatShape, type Shape } from '../tensor/shape.ts'
 import type { ValueType } from './define.ts'
 
 /** The dtypes that have gradients. */
@@ -97,11 +97,6 @@ export function dimAt(shape: Shape, axis: number): Dim {
   const d = shape[axis]
   if (d === undefined) throw new ShapeError(`shape: ${formatShape(shape)} has no axis ${axis}`)
   return d
-}
-
-/** The known shapes of `types`. @throws ShapeError where a size is a name */
-export function staticShapes(who: string, types: readonly ValueType[]): readonly StaticShape[] {
-  return types.map((t) => staticShape(who, t.shape))
 }
 
 function formatList(values: unknown): string {
