@@ -36,12 +36,6 @@ test('dropLast leaves out what does not fill a batch', () => {
   expect(loader(select(dataset, [0, 1, 2, 3]), { batchSize: 2, dropLast: true })).toMatchObject({ batches: 2, samples: 4 })
 })
 
-test('may be awaited as well', async () => {
-  let samples = 0
-  for await (const { labels } of load()) samples += labels.data.length
-  expect(samples).toBe(23)
-})
-
 test('the order is a permutation that depends on seed and epoch only', () => {
   const order = labelsOf(load({ shuffle: 7 }))
   expect(order.toSorted((a, b) => a - b)).toEqual([...dataset.labels])
@@ -54,42 +48,8 @@ test('the order is a permutation that depends on seed and epoch only', () => {
 })
 
 test('the order is the same on every machine', () => {
-  expect(labelsOf(load({ shuffle: 7 }))).toMatchInlineSnapshot(`
-    [
-      10,
-      15,
-      12,
-      19,
-      21,
-      20,
-      16,
-      4,
-      14,
-      22,
-      18,
-      6,
-      1,
-      0,
-      2,
-      17,
-      9,
-      11,
-      8,
-      7,
-      5,
-      3,
-      13,
-    ]
-  `)
-  expect(labelsOf(load({ shuffle: 7, epoch: 1 })).slice(0, 5)).toMatchInlineSnapshot(`
-    [
-      0,
-      19,
-      9,
-      2,
-      21,
-    ]
-  `)
+  expect(labelsOf(load({ shuffle: 7 }))).toEqual([10, 15, 12, 19, 21, 20, 16, 4, 14, 22, 18, 6, 1, 0, 2, 17, 9, 11, 8, 7, 5, 3, 13])
+  expect(labelsOf(load({ shuffle: 7, epoch: 1 })).slice(0, 5)).toEqual([0, 19, 9, 2, 21])
 })
 
 test('images and labels stay together', () => {
