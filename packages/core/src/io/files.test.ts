@@ -1,0 +1,82 @@
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as fs from 'node:fs/promises'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { FileError, type FileSystem, readFileBytes, writeFileAtomic } from './files.ts'
+
+let folder: string
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'dynconv-files-'))
+})
+afterEach(() => rm(folder, { recursive: true, force: true }))
+
+async function refusal(action: Promise<unknown>): Promise<FileError> {
+  const error: unknown = await action.then(() => undefined, (e: unknown) => e)
+  expect(error).toBeInstanceOf(FileError)
+  return error as FileError
+}
+
+test('writes and reads whole files, making folders', async () => {
+  const path = join(folder, 'a', 'b', 'x.bin')
+  await writeFileAtomic(path, Uint8Array.of(1, 2, 3))
+  expect([...(await readFileBytes(path))]).toEqual([1, 2, 3])
+  await writeFileAtomic(path, 'für')
+  expect(await readFile(path, 'utf8')).toBe('für')
+  expect(await readdir(join(folder, 'a', 'b'))).toEqual(['x.bin'])
+})
+
+test('several writes of one file at once leave one of them, whole', async () => {
+  const path = join(folder, 'x')
+  const texts = Array.from({ length: 8 }, (_, i) => String(i).repeat(100_000))
+  await Promise.all(texts.map((text) => writeFileAtomic(path, text)))
+  expect(texts).toContain(await readFile(path, 'utf8'))
+  expect(await readdir(folder)).toEqual(['x'])
+})
+
+test('a disk that fills up keeps the old file and leaves nothing beside it', async () => {
+  const path = join(folder, 'x')
+  await writeFile(path, 'old')
+  const full: FileSystem = {
+    ...fs,
+    async open(name, flags) {
+      const file = await fs.open(name, flags)
+      return {
+        async writeFile(data) {
+          await file.writeFile(data.slice(0, 1))
+          throw Object.assign(new Error('write'), { code: 'ENOSPC' })
+        },
+        sync: () => file.sync(),
+        close: () => file.close(),
+      }
+    },
+  }
+  const error = await refusal(writeFileAtomic(path, 'new', full))
+  expect(error.message).toBe(`cannot write ${path}: the disk is full; free some space or choose another place (ENOSPC)`)
+  expect(error.code).toBe('ENOSPC')
+  expect(await readFile(path, 'utf8')).toBe('old')
+  expect(await readdir(folder)).toEqual(['x'])
+})
+
+test('a failed flush or rename counts as a failed write', async () => {
+  const path = join(folder, 'x')
+  const readOnly: FileSystem = { ...fs, rename: () => Promise.reject(Object.assign(new Error('rename'), { code: 'EROFS' })) }
+  expect((await refusal(writeFileAtomic(path, 'new', readOnly))).message).toContain('the file system is read-only')
+  expect(await readdir(folder)).toEqual([])
+})
+
+test('a folder that cannot be one, and a file that is a folder, are named', async () => {
+  await writeFile(join(folder, 'file'), '')
+  const inside = join(folder, 'file', 'x')
+  expect((await refusal(writeFileAtomic(inside, ''))).message).toContain(`cannot write ${inside}: a part of the path is a file, not a folder`)
+  await mkdir(join(folder, 'sub'))
+  expect((await refusal(writeFileAtomic(join(folder, 'sub'), ''))).message).toContain('it is a folder')
+  expect((await readdir(folder)).sort()).toEqual(['file', 'sub'])
+})
+
+test('a file that is not there is named', async () => {
+  const path = join(folder, 'none')
+  const error = await refusal(readFileBytes(path))
+  expect(error.message).toBe(`cannot read ${path}: there is no such file; check the path (ENOENT)`)
+  expect(error.file).toBe(path)
+})

@@ -1,0 +1,129 @@
+// Whole files, read and written so that a failure loses nothing: bytes go to a file beside the target, which takes the
+// target's name only when all of them are on the disk. Not for streams, and not for browsers.
+//
+// The main entry of this package must load in browsers and through bundlers, so nothing here imports a Node module:
+// `process.getBuiltinModule` (Node 20.16) finds them at the first call.
+
+import { BackendUnavailableError } from '../backend/errors.ts'
+
+/** A file that could not be read or written; the message names it and says why. */
+export class FileError extends Error {
+  override readonly name: string = 'FileError'
+  readonly file: string
+  /** The system's code: `ENOENT`, `ENOSPC`, ... */
+  readonly code: string | undefined
+
+  constructor(message: string, options: { readonly file: string; readonly code?: string | undefined; readonly cause?: unknown }) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause })
+    this.file = options.file
+    this.code = options.code
+  }
+}
+
+/** What is used of `node:fs/promises`. */
+export interface FileSystem {
+  open(path: string, flags: string): Promise<OpenFile>
+  mkdir(path: string, options: { readonly recursive: true }): Promise<unknown>
+  rename(from: string, to: string): Promise<void>
+  rm(path: string, options: { readonly force: true }): Promise<void>
+  readFile(path: string): Promise<Uint8Array>
+}
+
+/** What is used of an open file. */
+export interface OpenFile {
+  writeFile(data: Uint8Array | string): Promise<void>
+  sync(): Promise<void>
+  close(): Promise<void>
+}
+
+interface NodeProcess {
+  readonly pid: number
+  getBuiltinModule(name: 'node:fs/promises'): FileSystem
+  getBuiltinModule(name: 'node:path'): { dirname(path: string): string }
+}
+
+let counter = 0
+
+/**
+ * Writes a whole file (a text as UTF-8), or leaves what was there: the bytes go to `path.tmp-PID-n`, are flushed to the
+ * disk, and take the name `path` in one step. Folders on the way are made.
+ *
+ * @throws FileError when the folder cannot be written, the disk is full, ...; nothing is left behind then
+ */
+export async function writeFileAtomic(path: string, bytes: Uint8Array | string, files: FileSystem = nodeProcess('writeFileAtomic').getBuiltinModule('node:fs/promises')): Promise<void> {
+  const node = nodeProcess('writeFileAtomic')
+  const folder = node.getBuiltinModule('node:path').dirname(path)
+  const beside = `${path}.tmp-${node.pid}-${counter++}`
+  try {
+    await files.mkdir(folder, { recursive: true })
+    try {
+      await withFile(files, beside, 'w', async (file) => {
+        await file.writeFile(bytes)
+        await file.sync()
+      })
+      await files.rename(beside, path)
+    } catch (error) {
+      // The first failure is the one to report.
+      await files.rm(beside, { force: true }).catch(() => undefined)
+      throw error
+    }
+  } catch (cause) {
+    throw fileError('write', path, cause)
+  }
+  // Makes the new name itself survive a power cut. Not every system can flush a folder; the file is whole either way.
+  await withFile(files, folder, 'r', (file) => file.sync()).catch(() => undefined)
+}
+
+/**
+ * A whole file.
+ *
+ * @throws FileError when there is none, or it cannot be read
+ */
+export async function readFileBytes(path: string): Promise<Uint8Array> {
+  try {
+    return await nodeProcess('readFileBytes').getBuiltinModule('node:fs/promises').readFile(path)
+  } catch (cause) {
+    throw fileError('read', path, cause)
+  }
+}
+
+async function withFile(files: FileSystem, path: string, flags: string, use: (file: OpenFile) => Promise<void>): Promise<void> {
+  const file = await files.open(path, flags)
+  try {
+    await use(file)
+  } finally {
+    await file.close()
+  }
+}
+
+const reasons: ReadonlyMap<string, string> = new Map([
+  ['EACCES', 'permission denied; choose a place that you may write to, or change its permissions'],
+  ['EPERM', 'permission denied; choose a place that you may write to, or change its permissions'],
+  ['EROFS', 'the file system is read-only; choose another place'],
+  ['ENOSPC', 'the disk is full; free some space or choose another place'],
+  ['EDQUOT', 'your disk quota is used up; free some space or choose another place'],
+  ['ENOENT', 'there is no such file; check the path'],
+  ['ENOTDIR', 'a part of the path is a file, not a folder; check the path'],
+  ['EEXIST', 'a part of the path is a file, not a folder; check the path'],
+  ['EISDIR', 'it is a folder; name a file'],
+  ['ENAMETOOLONG', 'the name is too long; choose a shorter one'],
+  ['EMFILE', 'too many files are open'],
+])
+
+/** The system's error of reading or writing `path`, as a FileError with a reason in words. */
+export function fileError(verb: 'read' | 'write', path: string, cause: unknown): Error {
+  if (!(cause instanceof Error) || cause instanceof BackendUnavailableError) return cause instanceof Error ? cause : new Error(String(cause))
+  const code: unknown = Reflect.get(cause, 'code')
+  const known = typeof code === 'string' ? code : undefined
+  const reason = reasons.get(known ?? '') ?? cause.message
+  return new FileError(`cannot ${verb} ${path}: ${reason}${known && reasons.has(known) ? ` (${known})` : ''}`, { file: path, code: known, cause })
+}
+
+function nodeProcess(who: string): NodeProcess {
+  const found: unknown = Reflect.get(globalThis, 'process')
+  if (typeof found === 'object' && found !== null && typeof Reflect.get(found, 'getBuiltinModule') === 'function') {
+    // The boundary to Node, whose types the browser-safe half of this package does not load.
+    return found as NodeProcess
+  }
+  throw new BackendUnavailableError(`${who}: files need Node 20.19 or newer; elsewhere use encodeSafetensors and decodeSafetensors with your own storage`)
+}
