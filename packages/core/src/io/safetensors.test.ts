@@ -180,7 +180,9 @@ function amid(bytes: Uint8Array): Uint8Array {
 }
 
 test('random bytes give tensors or a FormatError', () => {
-  fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => expect(outcome(amid(bytes))).toEqual(outcome(bytes))), { numRuns: 2000 })
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+      expect(outcome(amid(bytes))).toEqual(outcome(bytes))
+    }), { numRuns: 2000 })
   const framed = fc.tuple(fc.oneof(fc.string(), fc.json()), fc.uint8Array({ maxLength: 40 }))
   fc.assert(fc.property(framed, ([header, data]) => {
       const bytes = file(header, data)
