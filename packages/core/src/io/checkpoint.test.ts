@@ -1,0 +1,80 @@
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { DynamicConv2d } from '../dynamic/dynamicConv2d.ts'
+import { temperatureState } from '../dynamic/temperature.ts'
+import { withSeed } from '../nn/init.ts'
+import { tensor } from '../tensor/hostTensor.ts'
+import { loadCheckpoint, readCheckpoint, saveCheckpoint } from './checkpoint.ts'
+import { decodeSafetensors, encodeSafetensors } from './safetensors.ts'
+
+const layer = (seed: number, outChannels = 3) => withSeed(seed, () => new DynamicConv2d({ inChannels: 2, outChannels, kernelSize: 3, numBases: 2 }))
+
+let folder: string
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'dynconv-checkpoint-'))
+})
+afterEach(() => rm(folder, { recursive: true, force: true }))
+
+test('a module comes back with its buffers, the temperature among them', async () => {
+  const saved = layer(1)
+  saved.loadState(temperatureState(saved, 17.5), { strict: false })
+  const file = await saveCheckpoint(join(folder, 'net'), saved, undefined, { epoch: 2, seed: -7, extras: { note: 'mine' } })
+  expect(file).toBe(join(folder, 'net.safetensors'))
+  const loaded = layer(2)
+  expect(loaded.state()).not.toEqual(saved.state())
+  expect(await loadCheckpoint(file, loaded)).toEqual({ steps: undefined, epoch: 2, seed: -7, extras: { note: 'mine' } })
+  expect(loaded.state()).toEqual(saved.state())
+  expect(loaded.state().get('routing.temperature')).toEqual(tensor(17.5))
+})
+
+test("a checkpoint of another model is refused with its differences, and nothing changes", async () => {
+  await saveCheckpoint(join(folder, 'net'), layer(1, 5))
+  const other = layer(2)
+  const before = other.state()
+  await expect(loadCheckpoint(join(folder, 'net'), other)).rejects.toThrow(
+    `loadCheckpoint ${join(folder, 'net.safetensors')}: the state does not fit this model: 'bases' must be float32[2, 3, 2, 3, 3], got float32[2, 5, 2, 3, 3]; 'bias' must be float32[2, 3], got float32[2, 5]`,
+  )
+  expect(other.state()).toEqual(before)
+})
+
+test('weights of other origin load by name; the state of a training is not the module’s', async () => {
+  const from = layer(1)
+  const entries = [...from.state(), ['optimizer.momentum.bases', from.bases.data] as const]
+  await writeFile(join(folder, 'torch.safetensors'), encodeSafetensors(entries))
+  const to = layer(2)
+  expect(await loadCheckpoint(join(folder, 'torch'), to)).toEqual({})
+  expect(to.state()).toEqual(from.state())
+  await writeFile(join(folder, 'torch.safetensors'), encodeSafetensors([...from.state(), ['extra', tensor(1)]]))
+  await expect(loadCheckpoint(join(folder, 'torch'), to)).rejects.toThrow("'extra' is not in this model")
+})
+
+test.each([
+  ['[', 'is not JSON'],
+  ['null', 'version must be 1, got undefined'],
+  ['{"version":2}', 'version must be 1, got 2'],
+  ['{"version":1,"steps":-1}', 'steps must be an integer of 0 or more, got -1'],
+  ['{"version":1,"epoch":"x"}', 'epoch must be an integer of 0 or more, got "x"'],
+  ['{"version":1,"seed":1.5}', 'seed must be an integer, got 1.5'],
+  ['{"version":1,"extras":[]}', 'extras must be an object'],
+])('the metadata %s is refused', async (text, message) => {
+  const file = join(folder, 'x.safetensors')
+  await writeFile(file, encodeSafetensors([], new Map([['dynconv.checkpoint', text]])))
+  await expect(readCheckpoint(file)).rejects.toThrow(message)
+})
+
+test('a damaged file is refused with its name and the byte', async () => {
+  const file = await saveCheckpoint(join(folder, 'net'), layer(1))
+  const bytes = await readFile(file)
+  await writeFile(file, bytes.subarray(0, bytes.length - 1))
+  await expect(loadCheckpoint(file, layer(1))).rejects.toThrow(/net\.safetensors: tensor '.*': its data ends at .* the file is cut off \(at byte \d+\)/)
+  await expect(loadCheckpoint(join(folder, 'none'), layer(1))).rejects.toThrow('there is no such file')
+})
+
+test('a checkpoint replaces the one before it and leaves nothing else', async () => {
+  await saveCheckpoint(join(folder, 'net'), layer(1))
+  await saveCheckpoint(join(folder, 'net'), layer(2))
+  expect(await readdir(folder)).toEqual(['net.safetensors'])
+  expect(decodeSafetensors(await readFile(join(folder, 'net.safetensors'))).tensors.get('bases')).toEqual(layer(2).bases.data)
+})
