@@ -240,11 +240,13 @@ test('gradients at kinks: shares, zeros and bounds', () => {
 })
 
 test('the gradient of a power stays finite at the edges of its domain', () => {
-  const [da, db] = gradientsOfSum((a, b) => a.pow(b), floatsOf(0, 0, 0, -2, 3, 0), floatsOf(0, 1, 2, 3, 0, 3))
-  expect(da).toEqual([0, 1, 0, 12, 0, 0])
-  expect(db).toEqual([0, 0, 0, 0, Math.log(3), 0])
+  const [da, db] = gradientsOfSum((a, b) => a.pow(b), floatsOf(0, 0, 0, -2, 3, 0, -8), floatsOf(0, 1, 2, 3, 0, -1, 0.5))
+  expect(da).toEqual([0, 1, 0, 12, 0, -inf, nan])
+  expect(db).toEqual([0, 0, 0, 0, Math.log(3), 0, 0])
   // Second order at 0 ^ 2: d2/da2 = 2, and no NaN comes from the logarithm of 0.
-  expect(gradientsOfSum((a, b) => gradients(a.pow(b).sum(), [a])[0] ?? a, floatsOf(0), floatsOf(2))).toEqual([[2], [0]])
+  const second = (which: number) => gradientsOfSum((a, b) => gradients(a.pow(b).sum(), [a, b])[which] ?? a, floatsOf(0), floatsOf(2))
+  expect(second(0)).toEqual([[2], [0]])
+  expect(second(1)).toEqual([[0], [0]])
 })
 
 test('the gradient of relu has the form that backends recognise', () => {
@@ -275,4 +277,10 @@ test('decompositions are the same functions', () => {
     expect(values((t) => elementwiseOps[name].decompose?.({}, [t])[0] ?? t.full(nan), x)).toEqual(values(whole[name], x))
   }
   expect(values((t) => elementwiseOps.clamp.decompose?.({ min: -1, max: 1 }, [t])[0] ?? t.full(nan), x)).toEqual([-1, -0.5, 0, 0.25, 1, 1])
+})
+
+test('half precision stays half precision in the gradient', () => {
+  const { graph } = trace((x) => gradients(x.abs().exp().add(1).log().sqrt().rsqrt().tanh().sigmoid().relu().clamp(0, 1).pow(2).div(x).max(x).min(1).sum(), [x]), { inputs: [{ shape: [2, 3], dtype: 'float16' }] })
+  expect(graph.values.filter((v) => v.dtype === 'float32')).toEqual([])
+  expect(graph.outputs.map((o) => graph.values[o.value])).toEqual([{ dtype: 'float16', shape: [2, 3] }])
 })

@@ -46,6 +46,13 @@ test('oneHot marks the index; one outside marks nothing', () => {
   expect(apply((i) => i.oneHot(2, 'int32'), ints([0], []))).toEqual({ dtype: 'int32', shape: [2], values: [1, 0] })
 })
 
+test('the decomposition of oneHot is the same function', () => {
+  for (const dtype of ['float32', 'int32', 'bool'] as const) {
+    const parts = (i: Tensor): Tensor => oneHot.decompose?.({ depth: 3, dtype }, [i])[0] ?? i
+    for (const indices of [ints([2, 0, -1, 3], [2, 2]), ints([1], [])]) expect(apply(parts, indices)).toEqual(apply((i) => i.oneHot(3, dtype), indices))
+  }
+})
+
 test('an index outside is named', () => {
   expect(() => apply((x, i) => x.gather(i), counting(3), ints([0, 3]))).toThrow(new RangeError('gather: index 3 (number 1) is outside an axis of size 3; use 0 to 2'))
   expect(() => apply((x, i) => x.gather(i), counting(3), ints([-1]))).toThrow(RangeError)

@@ -6,6 +6,7 @@
 import { ShapeError } from '../backend/errors.ts'
 import { checkDType, dtypes } from '../tensor/dtype.ts'
 import { formatShape, known } from '../tensor/shape.ts'
+import { only } from '../tensor/tensor.ts'
 import { checkAxis, checkInt, numeric, take } from './checks.ts'
 import { defineOp, type OpTable } from './define.ts'
 import { at, blocks, refTensor, wrapTo } from './refs.ts'
@@ -104,6 +105,11 @@ export const gatherOps: Pick<OpTable, 'gather' | 'scatterAdd' | 'oneHot'> = {
         if (i >= 0 && i < depth) y.data[m * depth + i] = 1
       })
       return y
+    },
+    decompose: ({ depth, dtype }, inputs) => {
+      const [indices] = take('oneHot', inputs, 'indices')
+      const columns = only(indices.graph.emit('iota', { shape: [depth], axis: 0, dtype: 'int32' }, []))
+      return [indices.reshape([...indices.shape, 1]).equal(columns).cast(dtype)]
     },
   }),
 }

@@ -103,3 +103,9 @@ test('multiply-adds are batch * M * K * N', () => {
   expect(matmul.macs?.(plain, [[7, 2, 3], [3, 5]], [[7, 2, 5]])).toBe(7 * 2 * 3 * 5)
   expect(matmul.macs?.({ transposeA: true, transposeB: false }, [[3, 2], [3, 5]], [[2, 5]])).toBe(2 * 3 * 5)
 })
+
+test('half precision stays half precision in the gradient', () => {
+  const { graph } = trace((x) => gradients(x.matmul(x, { transposeB: true }).sum(), [x]), { inputs: [{ shape: [2, 3], dtype: 'float16' }] })
+  expect(graph.values.filter((v) => v.dtype === 'float32')).toEqual([])
+  expect(graph.outputs.map((o) => graph.values[o.value])).toEqual([{ dtype: 'float16', shape: [2, 3] }])
+})

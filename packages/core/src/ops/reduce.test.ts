@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest'
+import { gradients } from '../autodiff/gradients.ts'
+import { trace } from '../graph/trace.ts'
 import { apply, gradientsOfSum, typeOfResult } from '../testing/apply.ts'
 import { checkGradient, checkSecondOrder, randomRef, ref } from '../testing/gradcheck.ts'
 import type { DType } from '../tensor/dtype.ts'
@@ -133,4 +135,10 @@ test.each(cases)('the gradient of %s agrees with differences, twice over', (_, f
 
 test('ties share the gradient of a maximum', () => {
   expect(gradientsOfSum((x) => x.maxOver([1]), tensor([2, 2, 1, 5, 5, 5, 5, 0, 0], [3, 3]))).toEqual([[0.5, 0.5, 0, 1 / 3, 1 / 3, 1 / 3, 1, 0, 0]])
+})
+
+test('half precision stays half precision in the gradient', () => {
+  const { graph } = trace((x) => gradients(x.maxOver([1], true).sub(x.softmax()).mul(x.logSoftmax(0)).sum(), [x]), { inputs: [{ shape: [2, 3], dtype: 'float16' }] })
+  expect(graph.values.filter((v) => v.dtype === 'float32')).toEqual([])
+  expect(graph.outputs.map((o) => graph.values[o.value])).toEqual([{ dtype: 'float16', shape: [2, 3] }])
 })

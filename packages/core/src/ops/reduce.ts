@@ -58,7 +58,8 @@ function reduction<K extends ReduceName>(name: K, row: ReduceRow): OpDef<K> {
       // Where each element of x goes: K's elements stand in the same order whether its 1s are kept or not.
       const target = broadcastIndexer(kept<number>(x.shape, axes), x.shape)
       x.data.forEach((value, flat) => {
-        y.data[target(flat)] = wrap(row.step(at(y.data, target(flat)), value))
+        const to = target(flat)
+        y.data[to] = wrap(row.step(at(y.data, to), value))
       })
       return y
     },

@@ -15,6 +15,7 @@ test('flat indices and coordinates are each other', () => {
 test('a broadcast reads each element of the smaller tensor where it stands', () => {
   const all = (from: number[], to: number[], size: number): number[] => Array.from({ length: size }, (_, flat) => broadcastIndexer(from, to)(flat))
   expect(all([2, 1], [2, 3], 6)).toEqual([0, 0, 0, 1, 1, 1])
+  expect(all([2, 2], [2, 2], 4)).toEqual([0, 1, 2, 3])
   expect(all([3], [2, 3], 6)).toEqual([0, 1, 2, 0, 1, 2])
   expect(all([], [2, 2], 4)).toEqual([0, 0, 0, 0])
   expect(all([2, 1, 2], [2, 2, 2], 8)).toEqual([0, 1, 0, 1, 2, 3, 2, 3])

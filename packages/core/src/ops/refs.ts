@@ -2,7 +2,7 @@
 // fast. Not for backends, and not the checks of `infer` (checks.ts).
 
 import type { DType } from '../tensor/dtype.ts'
-import { type StaticShape, sizeOf, stridesOf } from '../tensor/shape.ts'
+import { sameShape, type StaticShape, sizeOf, stridesOf } from '../tensor/shape.ts'
 import type { RefTensor } from './define.ts'
 
 /** A result of `shape`, filled with `fill`. */
@@ -62,6 +62,7 @@ export function forEachIndex(shape: StaticShape, visit: (index: readonly number[
  * other way it is a reduction: from `to` to where each element is added up.)
  */
 export function broadcastIndexer(from: StaticShape, to: StaticShape): (flat: number) => number {
+  if (sameShape(from, to)) return (flat) => flat
   const lead = to.length - from.length
   const own = stridesOf(from)
   const strides = to.map((_, i) => (i < lead || from[i - lead] === 1 ? 0 : (own[i - lead] ?? 0)))
