@@ -5,7 +5,7 @@ import { DTypeError, GraphError, ShapeError } from '../backend/errors.ts'
 import { GraphBuilder } from '../graph/builder.ts'
 import type { Node } from '../graph/graph.ts'
 import type { OpName } from '../ops/attrs.ts'
-import type { GradientContext, OpDef } from '../ops/define.ts'
+import type { OpDef } from '../ops/define.ts'
 import { isFloat } from '../tensor/dtype.ts'
 import { formatShape, sameShape } from '../tensor/shape.ts'
 import type { Tensor } from '../tensor/tensor.ts'
@@ -101,7 +101,7 @@ function backward(
   const def = builder.ops[node.op] as OpDef<OpName>
   const [grad] = dense
   if (typeof def.gradient === 'function' && grad) {
-    return def.gradient({ attrs: node.attrs, inputs, outputs, grad, grads, needs } as GradientContext<OpName>)
+    return def.gradient({ attrs: node.attrs, inputs, outputs, grad, grads, needs })
   }
   if (def.decompose) {
     // The same function in simpler ops, written behind what stands; differentiate that.

@@ -19,7 +19,7 @@ function descend(optimizer: Optimizer, steps: number): number[][] {
   const slots = new Map<string, StateSource>(optimizer.slots.map((s) => [s, { kind: 'optimizer', data: zeros([2]) }]))
   const names = new Map<object, string>([[parameter, 'w'], ...[...slots].map(([name, s]) => [s, name] as const)])
   const hyperNames = Object.keys(optimizer.hyper(0))
-  const slot = (name: string): StateSource => slots.get(name) ?? expect.fail(`no slot ${name}`)
+  const slot = (name: string): StateSource => slots.get(name)!
   const { graph } = trace(
     (...hyper) => {
       const value = parameter.value
@@ -28,7 +28,7 @@ function descend(optimizer: Optimizer, steps: number): number[][] {
       parameter.value = optimizer.update(
         { name: 'w', parameter, value, gradient },
         {
-          hyper: (name) => hyper[hyperNames.indexOf(name)] ?? expect.fail(`no input ${name}`),
+          hyper: (name) => hyper[hyperNames.indexOf(name)]!,
           read: (name) => currentScope('test').read(slot(name)),
           write: (name, _, next) => currentScope('test').write(slot(name), next),
         },
@@ -44,7 +44,7 @@ function descend(optimizer: Optimizer, steps: number): number[][] {
   })
 }
 
-function close(got: readonly number[] | undefined, want: readonly number[]): void {
+function expectClose(got: readonly number[] | undefined, want: readonly number[]): void {
   expect(got?.length).toBe(want.length)
   // Constants of the graph are float32.
   got?.forEach((x, i) => expect(x).toBeCloseTo(want[i] ?? Number.NaN, 6))
@@ -52,7 +52,7 @@ function close(got: readonly number[] | undefined, want: readonly number[]): voi
 
 // The same recurrences as in the headers of sgd.ts and adamW.ts, written on numbers.
 test('sgd: plain, momentum, Nesterov, weight decay', () => {
-  close(descend(sgd({ lr: 0.1 }), 1)[0], [1 - 0.1 * 2, -1 + 0.1 * 4])
+  expectClose(descend(sgd({ lr: 0.1 }), 1)[0], [1 - 0.1 * 2, -1 + 0.1 * 4])
   const run = (nesterov: boolean, weightDecay: number): number[] => {
     let w = [1, -1]
     let v = [0, 0]
@@ -63,8 +63,8 @@ test('sgd: plain, momentum, Nesterov, weight decay', () => {
     }
     return w
   }
-  close(descend(sgd({ lr: 0.1, momentum: 0.9 }), 3)[2], run(false, 0))
-  close(descend(sgd({ lr: 0.1, momentum: 0.9, nesterov: true, weightDecay: 0.01 }), 3)[2], run(true, 0.01))
+  expectClose(descend(sgd({ lr: 0.1, momentum: 0.9 }), 3)[2], run(false, 0))
+  expectClose(descend(sgd({ lr: 0.1, momentum: 0.9, nesterov: true, weightDecay: 0.01 }), 3)[2], run(true, 0.01))
 })
 
 test('adamW with bias correction and decoupled decay', () => {
@@ -78,13 +78,13 @@ test('adamW with bias correction and decoupled decay', () => {
     v = v.map((x, i) => 0.999 * x + 0.001 * (g[i] ?? 0) ** 2)
     w = w.map((x, i) => x - (0.05 / (1 - 0.9 ** t)) * ((m[i] ?? 0) / (Math.sqrt(v[i] ?? 0) / Math.sqrt(1 - 0.999 ** t) + 1e-8)))
   }
-  close(descend(adamW({ lr: 0.05, weightDecay: 0.1 }), 4)[3], w)
+  expectClose(descend(adamW({ lr: 0.05, weightDecay: 0.1 }), 4)[3], w)
 })
 
 test('groups have their own rate and decay; the first match counts', () => {
   const groups = [{ match: /^w$/, lrScale: 0.5, weightDecay: 0.2 }, { match: () => true, lrScale: 9 }]
-  close(descend(sgd({ lr: 0.1, groups }), 1)[0], [1 - 0.05 * 2.2, -1 + 0.05 * 4.2])
-  close(descend(sgd({ lr: 0.1, groups: [{ match: (name) => name === 'other', lrScale: 0 }] }), 1)[0], [0.8, -0.6])
+  expectClose(descend(sgd({ lr: 0.1, groups }), 1)[0], [1 - 0.05 * 2.2, -1 + 0.05 * 4.2])
+  expectClose(descend(sgd({ lr: 0.1, groups: [{ match: (name) => name === 'other', lrScale: 0 }] }), 1)[0], [0.8, -0.6])
 })
 
 test('options out of range are refused', () => {
@@ -101,8 +101,8 @@ test('clipping scales all gradients by one factor, and only down', () => {
     const { graph } = trace((a, b) => [...clipByGlobalNorm([a, b], maxNorm).gradients], { inputs: [{ shape: [1] }, { shape: [1] }] })
     return evaluate(graph, values.map((v) => ref([1], [v]))).outputs.map((o) => o.data[0] ?? Number.NaN)
   }
-  close(clip([3, 4], 1), [3 / (5 + 1e-6), 4 / (5 + 1e-6)])
-  close(clip([3, 4], 6), [3, 4])
+  expectClose(clip([3, 4], 1), [3 / (5 + 1e-6), 4 / (5 + 1e-6)])
+  expectClose(clip([3, 4], 6), [3, 4])
 })
 
 test('schedules', () => {
@@ -110,6 +110,6 @@ test('schedules', () => {
   expect([s(0), s(5), s(10), s(20)].map((x) => +x.toFixed(12))).toEqual([1, 0.55, 0.1, 0.1])
   const d = stepDecay({ peak: 1, milestones: [2, 4], gamma: 0.5 })
   expect([0, 1, 2, 3, 4].map(d)).toEqual([1, 1, 0.5, 0.5, 0.25])
-  const w = warmup({ steps: 3, then: s })
+  const w = warmup({ steps: 3, schedule: s })
   expect([w(0), w(1), w(2), w(3)]).toEqual([0.25, 0.5, 0.75, 1])
 })

@@ -16,8 +16,8 @@ export function cosine(options: { readonly peak: number; readonly steps: number;
   return (step) => floor + ((peak - floor) * (1 + Math.cos(Math.PI * Math.min(1, step / steps)))) / 2
 }
 
-/** A linear rise over the first `steps` to what `then` gives at its own start; `then` counts from the end of the rise. */
-export function warmup(options: { readonly steps: number; readonly then: Schedule }): Schedule {
-  const { steps, then } = options
-  return (step) => (step < steps ? (then(0) * (step + 1)) / (steps + 1) : then(step - steps))
+/** A linear rise over the first `steps` to the first rate of `schedule`, which counts from the end of the rise. */
+export function warmup(options: { readonly steps: number; readonly schedule: Schedule }): Schedule {
+  const { steps, schedule } = options
+  return (step) => (step < steps ? (schedule(0) * (step + 1)) / (steps + 1) : schedule(step - steps))
 }

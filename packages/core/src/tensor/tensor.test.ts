@@ -107,5 +107,5 @@ test('random numbers are distributed as they should be', () => {
     counts[k] = (counts[k] ?? 0) + 1
   }
   expect(counts.every((c) => Math.abs(c - n / 5) < 5 * Math.sqrt(n * 0.16))).toBe(true)
-  expect([...random.shuffle([1, 2, 3, 4])].sort()).toEqual([1, 2, 3, 4])
+  expect([...random.shuffle([1, 2, 3, 4])].sort((a, b) => a - b)).toEqual([1, 2, 3, 4])
 })

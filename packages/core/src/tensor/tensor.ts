@@ -147,12 +147,11 @@ export class Tensor {
     return this.compare('greater', other)
   }
 
-  /** Where this (bool) holds `whenTrue`, elsewhere `whenFalse`; all three broadcast. At least one of the two is a tensor. */
+  /** Where this (bool) holds `whenTrue`, elsewhere `whenFalse`; all three broadcast. Two numbers make a float32 tensor. */
   select(whenTrue: Operand, whenFalse: Operand): Tensor {
-    const like = whenTrue instanceof Tensor ? whenTrue : whenFalse
-    const [a, b] =
-      like instanceof Tensor ? [like.operand(whenTrue), like.operand(whenFalse)] : [this.#scalar(whenTrue, 'float32'), this.#scalar(whenFalse, 'float32')]
-    return only(this.graph.emit('select', {}, [this, a, b]))
+    const dtype = whenTrue instanceof Tensor ? whenTrue.dtype : whenFalse instanceof Tensor ? whenFalse.dtype : 'float32'
+    const lift = (x: Operand): Tensor => (x instanceof Tensor ? x : this.#scalar(x, dtype))
+    return only(this.graph.emit('select', {}, [this, lift(whenTrue), lift(whenFalse)]))
   }
 
   /** The same numbers as another dtype (a float to int32 by truncation, to bool by `!= 0`). */
