@@ -263,7 +263,7 @@ function countOf(attrs: AvgAttrs, { rows, columns }: Window): number {
 }
 
 // Max in simpler ops: each tap (r, s) of the window, for all windows at once, is a strided slice of the padded image. Row
-// p of tap r is padded row p sh + r.
+// p of tap r is padded row p sh + r, that is row p sh + r - top of the image.
 
 function taps(x: Tensor, attrs: Pool2dAttrs, border: number): readonly Tensor[] {
   const [top, bottom, left, right] = attrs.padding
@@ -281,36 +281,56 @@ function largest(values: readonly Tensor[]): Tensor {
   return values.reduce((a, b) => a.max(b))
 }
 
-// Where `value` is its window's largest (`max`) - NaN if that is NaN - `yes`, else `no`.
-function ifLargest(value: Tensor, max: Tensor, yes: Tensor, no: Tensor): Tensor {
-  return value.equal(max).select(yes, value.compare('notEqual', value).select(yes, no))
+// For each tap: (yes, no) => `yes` where the tap holds its window's largest element or, if that is NaN, a NaN; else `no`.
+// The padding never does, though it equals the largest where that is -infinity.
+type Choice = (yes: Tensor, no: Tensor) => Tensor
+
+function choices(x: Tensor, attrs: Pool2dAttrs): readonly Choice[] {
+  const values = taps(x, attrs, Number.NEGATIVE_INFINITY)
+  const max = largest(values)
+  const size = pixels(x)
+  const insides = tapsOf(attrs).map((tap) => insideOf(x, attrs, tap, size))
+  return values.map((value, i): Choice => {
+    const [isMax, isNaN, inside] = [value.equal(max), value.compare('notEqual', value), insides[i]]
+    return (yes, no) => {
+      const chosen = isMax.select(yes, isNaN.select(yes, no))
+      return inside ? inside.select(chosen, no) : chosen
+    }
+  })
+}
+
+// Which windows' tap lies inside the image, [1, 1, P, Q]; undefined: all.
+function insideOf(x: Tensor, attrs: Pool2dAttrs, tap: Size2d, size: Size2d): Tensor | undefined {
+  const [outHeight, outWidth] = outputSize('maxPool2d', size, attrs)
+  const origin = [attrs.padding[0], attrs.padding[2]] as const
+  const isInside = (axis: 0 | 1, p: number): boolean => {
+    const pixel = p * attrs.stride[axis] + tap[axis] - origin[axis]
+    return pixel >= 0 && pixel < size[axis]
+  }
+  const map = Uint8Array.from({ length: outHeight * outWidth }, (_, i) => Number(isInside(0, Math.floor(i / outWidth)) && isInside(1, i % outWidth)))
+  return map.includes(0) ? x.constant({ dtype: 'bool', shape: [1, 1, outHeight, outWidth], data: map }) : undefined
 }
 
 // From the last tap to the first: each largest overwrites what a later one gave, so that the first stays.
 function readAtFirstMax(x: Tensor, g: Tensor, attrs: Pool2dAttrs): Tensor {
-  const values = taps(x, attrs, Number.NEGATIVE_INFINITY)
   const grads = taps(g, attrs, 0)
-  const max = largest(values)
-  return values.reduceRight((rest, value, i) => ifLargest(value, max, grads[i] ?? rest, rest), max.full(0))
+  const none = g.full(0, grads[0]?.shape)
+  return choices(x, attrs).reduceRight((rest, choose, i) => choose(grads[i] ?? none, rest), none)
 }
 
 // From the first tap to the last: the first largest takes dy, and leaves zero for later ones.
 function addAtFirstMax(x: Tensor, dy: Tensor, attrs: Pool2dAttrs): Tensor {
-  const values = taps(x, attrs, Number.NEGATIVE_INFINITY)
-  const max = largest(values)
-  const zero = dy.full(0)
+  const none = dy.full(0)
   const [height, width] = pixels(x)
   const [top, bottom, left, right] = attrs.padding
   let rest = dy
-  let sum: Tensor | undefined
-  values.forEach((value, i) => {
-    const part = ifLargest(value, max, rest, zero)
-    if (i < values.length - 1) rest = ifLargest(value, max, zero, rest)
-    const placed = place(part, attrs, i, [height + top + bottom, width + left + right])
-    sum = sum ? sum.add(placed) : placed
+  const parts = choices(x, attrs).map((choose, i, all) => {
+    const part = choose(rest, none)
+    if (i < all.length - 1) rest = choose(none, rest)
+    return place(part, attrs, i, [height + top + bottom, width + left + right])
   })
+  const padded = parts.reduce((a, b) => a.add(b))
   const [batch = 0, channels = 0] = staticShape('maxPool2dGrad', x.shape)
-  const padded = sum ?? x.full(0)
   return sameShape(padded.shape, x.shape) ? padded : padded.slice([0, 0, top, left], [batch, channels, height, width])
 }
 
