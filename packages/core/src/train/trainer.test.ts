@@ -1,0 +1,143 @@
+import { expect, test } from 'vitest'
+import { DynamicConv2d } from '../dynamic/dynamicConv2d.ts'
+import { temperatureState } from '../dynamic/temperature.ts'
+import { withSeed } from '../nn/init.ts'
+import { BatchNorm2d, Conv2d, Linear } from '../nn/layers.ts'
+import { crossEntropy } from '../nn/losses.ts'
+import { Module } from '../nn/module.ts'
+import { adamW } from '../optim/adamW.ts'
+import { sgd } from '../optim/sgd.ts'
+import { Random } from '../random.ts'
+import { referenceBackend } from '../reference/backend.ts'
+import { type HostTensor, tensor } from '../tensor/hostTensor.ts'
+import type { Tensor } from '../tensor/tensor.ts'
+import { trainer, type TrainerOptions, type Training } from './trainer.ts'
+
+class Net extends Module {
+  readonly conv: Conv2d = new Conv2d({ inChannels: 1, outChannels: 4, kernelSize: 3, padding: 1 })
+  readonly bn: BatchNorm2d | undefined
+  readonly mix: DynamicConv2d = new DynamicConv2d({ inChannels: 4, outChannels: 4, kernelSize: 3, numBases: 2, bias: false })
+  readonly unused: Linear = new Linear({ inFeatures: 1, outFeatures: 1 })
+  readonly fc: Linear = new Linear({ inFeatures: 4, outFeatures: 3 })
+
+  constructor(withNorm: boolean) {
+    super()
+    this.bn = withNorm ? new BatchNorm2d(4) : undefined
+  }
+
+  override forward(x: Tensor): Tensor {
+    const h = this.conv.forward(x)
+    const y = this.mix.forward((this.bn ? this.bn.forward(h) : h).relu())
+    return this.fc.forward(y.relu().mean([2, 3]))
+  }
+}
+
+function build(withNorm: boolean = true): Net {
+  return withSeed(3, () => new Net(withNorm))
+}
+
+function batch(size: number, seed: number): readonly [HostTensor, HostTensor] {
+  const random = new Random(seed)
+  const images = tensor(Array.from({ length: size * 16 }, () => random.normal()), [size, 1, 4, 4])
+  return [images, tensor(Array.from({ length: size }, (_, i) => i % 3), [size], 'int32')]
+}
+
+async function start(net: Net, options: Partial<TrainerOptions> = {}): Promise<Training> {
+  return trainer(net, { backend: referenceBackend(), loss: crossEntropy(), optimizer: sgd({ lr: 0.5, momentum: 0.9 }), ...options })
+}
+
+test('the loss falls, running statistics move, unused and frozen parameters stay', async () => {
+  const net = build()
+  net.conv.weight.trainable = false
+  const before = net.state()
+  const training = await start(net)
+  const data = batch(6, 1)
+  const losses: number[] = []
+  for (let i = 0; i < 15; i++) losses.push((await training.step(...data)).loss)
+  expect(losses.at(-1)).toBeLessThan(0.5 * (losses[0] ?? 0))
+  expect(training.steps).toBe(15)
+  await training.sync()
+  const after = net.state()
+  const changed = [...after].filter(([name, t]) => t.data.some((x, i) => x !== before.get(name)?.data[i])).map(([name]) => name)
+  expect(changed).toEqual(expect.arrayContaining(['mix.bases', 'mix.routing.fc2.weight', 'fc.bias', 'bn.running_mean']))
+  for (const name of ['conv.weight', 'unused.weight', 'unused.bias', 'mix.routing.temperature']) expect(changed).not.toContain(name)
+  expect((await training.evaluate(...data)).metrics.correct).toBeGreaterThan(3)
+  training.dispose()
+})
+
+test('two accumulated halves are one whole batch', async () => {
+  const [images, labels] = batch(8, 2)
+  const half = (t: HostTensor, i: number): HostTensor => {
+    const n = t.data.length / 2
+    return { ...t, shape: [4, ...t.shape.slice(1)], data: t.data.slice(i * n, (i + 1) * n) }
+  }
+  const whole = await start(build(false), { clipNorm: 0.01 })
+  const parts = await start(build(false), { clipNorm: 0.01, accumulate: 2 })
+  for (let step = 0; step < 2; step++) {
+    const { metrics } = await whole.step(images, labels)
+    expect((await parts.step(half(images, 0), half(labels, 0))).metrics.gradientNorm).toBeUndefined()
+    const second = await parts.step(half(images, 1), half(labels, 1))
+    expect(second.metrics.gradientNorm).toBeCloseTo(metrics.gradientNorm ?? Number.NaN, 6)
+  }
+  expect(parts.steps).toBe(2)
+  const expected = await whole.state()
+  for (const [name, t] of await parts.state()) {
+    if (name.startsWith('gradient.')) expect([...t.data].every((x) => x === 0)).toBe(true)
+    else t.data.forEach((x, i) => expect(x).toBeCloseTo(expected.get(name)?.data[i] ?? Number.NaN, 5))
+  }
+})
+
+test('a training that goes on from its state is the one that was never stopped', async () => {
+  const options = { optimizer: adamW({ lr: (step: number) => 0.01 / (step + 1) }) }
+  const through = await start(build(), options)
+  for (let i = 0; i < 4; i++) await through.step(...batch(6, i))
+  const stopped = await start(build(), options)
+  for (let i = 0; i < 2; i++) await stopped.step(...batch(6, i))
+  for (const [name, value] of temperatureState(stopped.module, 7)) await stopped.write(name, value)
+  const saved = await stopped.state()
+  expect(saved.get('mix.routing.temperature')?.data[0]).toBe(7)
+  await stopped.write('mix.routing.temperature', tensor(1))
+  const resumed = await start(build(), options)
+  await resumed.loadState(await stopped.state(), stopped.steps)
+  for (let i = 2; i < 4; i++) await resumed.step(...batch(6, i))
+  expect(await resumed.state()).toEqual(await through.state())
+  expect(resumed.steps).toBe(4)
+})
+
+test('a state of another model is refused and changes nothing', async () => {
+  const training = await start(build())
+  const before = await training.state()
+  const other = await (await start(build(false))).state()
+  await expect(training.loadState(other, 1)).rejects.toThrow("loadState: the state does not fit this model: 'bn.weight' is missing")
+  expect(await training.state()).toEqual(before)
+  expect(training.steps).toBe(0)
+})
+
+test('a loss that is not finite stops the training, with the step and the parameter', async () => {
+  const training = await start(build(), { optimizer: sgd({ lr: 1e30 }) })
+  const run = async (): Promise<void> => {
+    for (let i = 0; i < 5; i++) await training.step(...batch(6, i))
+  }
+  await expect(run()).rejects.toThrow(/the loss is NaN at step 1; the first parameter that is not finite is '[a-z0-9.]+'|the loss is .* at step [0-9]+/)
+})
+
+test('a last, smaller batch shares the state', async () => {
+  const training = await start(build())
+  await training.step(...batch(6, 1))
+  const before = await training.read('fc.weight')
+  await training.step(...batch(3, 2))
+  expect(await training.read('fc.weight')).not.toEqual(before)
+  expect((await training.predict(batch(2, 1)[0])).shape).toEqual([2, 3])
+})
+
+test('a disposed training is of no use', async () => {
+  const training = await start(build())
+  training.dispose()
+  training.dispose()
+  await expect(training.step(...batch(3, 1))).rejects.toThrow('training: it was disposed')
+  await expect(training.state()).rejects.toThrow('it was disposed')
+})
+
+test('options out of range are refused', async () => {
+  await expect(start(build(), { accumulate: 0 })).rejects.toThrow('accumulate must be a positive integer, got 0')
+})
