@@ -5,19 +5,15 @@
 //   x [B, I, H, W], bases W [K, O, I/g, kh, kw], pi [B, K], bias c [K, O], y [B, O, P, Q]
 //
 // How pi comes about (the routing) is a layer's business. The op and its two gradients stay whole in the graph until a
-// backend lowers them, for the faster of two equal forms depends on shape and engine. With n = O * I/g * kh * kw:
+// backend lowers them, for the faster of two equal forms depends on shape and engine
+// (dynamicConvForms.ts has both). With n = O * I/g * kh * kw:
 //
 //   kernels   aggregate V_b = sum_k pi_bk W_k, one matmul [B, K] x [K, n]; then one convolution with B g groups, the
 //             samples side by side as channels [1, B I, H, W]. Extra memory B n. The batch must be known.
 //   outputs   Y_bk = W_k conv x_b, one convolution with K times the channels and constant weights; then
 //             y_b = sum_k pi_bk Y_bk. Extra memory B K O P Q. The batch may be a name.
 //
-// Groups. In form kernels channel b I + c belongs to group floor((b I + c) / (I/g)) = b g + floor(c / (I/g)), and output
-// b O + o to b g + floor(o / (O/g)): sample b's groups, in order, as they should. In form outputs a group must hold its
-// output channels of every base together, so the K O channels are ordered group-major: (group, k, o in the group). The
-// bases [K, O, ...] = [K, g, O/g, ...] are transposed to [g, K, O/g, ...], and outputs and gradients are split likewise.
-//
-// Gradients, given dY, with * the gradients of an ordinary convolution (conv.ts) for one sample:
+// Gradients, given dY, from those of an ordinary convolution (conv.ts) of one sample:
 //   dX_b = inputGrad(dY_b, V_b)                                   dynamicConv2dInputGrad
 //        = inputGrad([pi_bk dY_b]_k, [W_k]_k)                     in form outputs, since inputGrad is linear
 //   dV_b = filterGrad(x_b, dY_b), and V = pi . W gives            dynamicConv2dKernelGrad
@@ -29,23 +25,12 @@ import { ShapeError, ValueError } from '../backend/errors.ts'
 import { checkDType } from '../tensor/dtype.ts'
 import { type Dim, formatShape, known, sameShape, type StaticShape, sizeOf } from '../tensor/shape.ts'
 import { only, type Tensor } from '../tensor/tensor.ts'
-import type { DynamicConv2dAttrs, DynamicConv2dKernelGradAttrs, DynamicConvForm } from './attrs.ts'
+import type { DynamicConv2dAttrs, DynamicConvForm } from './attrs.ts'
 import { checkInt, checkInts, floats, sameDType, take } from './checks.ts'
 import { checkGradSize, checkImages, checkSameBatch, checkSize2d, outputSize } from './checks2d.ts'
-import {
-  checkGroups,
-  checkInPerGroup,
-  checkOutChannels,
-  type Conv2dOptions,
-  conv2d,
-  conv2dFilterGrad,
-  conv2dInputGrad,
-  convAttrs,
-  convOps,
-  type Kernels,
-  pixels,
-} from './conv.ts'
+import { checkGroups, checkInPerGroup, checkOutChannels, type Conv2dOptions, convAttrs, convOps, type Kernels, pixels } from './conv.ts'
 import { defineOp, type OpTable, type RefTensor, type ValueType } from './define.ts'
+import { isOutputs, mixedConv, mixedInputGrad, mixedKernelGrad } from './dynamicConvForms.ts'
 import { addAt, at, refTensor } from './refs.ts'
 
 /** How `dynamicConv2d` walks and is computed. */
@@ -121,7 +106,7 @@ export const dynamicConvOps: Pick<OpTable, DynamicName> = {
     decompose: (attrs, inputs) => {
       const [x, bases, pi] = take('dynamicConv2d', inputs.slice(0, 3), 'x', 'bases', 'pi')
       const bias = inputs[3]
-      const y = isOutputs(attrs, x.shape[0]) ? mixOutputs(attrs, x, bases, pi) : convolveBySample(attrs, x, bases, pi)
+      const y = mixedConv(attrs, x, bases, pi)
       if (!bias) return [y]
       const [batch = 0, channels = 0] = y.shape
       return [y.add(pi.matmul(bias).reshape([batch, channels, 1, 1]))]
@@ -161,11 +146,7 @@ export const dynamicConvOps: Pick<OpTable, DynamicName> = {
     },
     decompose: (attrs, inputs) => {
       const [dy, bases, pi] = take('dynamicConv2dInputGrad', inputs, 'dy', 'bases', 'pi')
-      const split = groupMajor(bases, attrs.groups)
-      if (isOutputs(attrs, dy.shape[0])) return [conv2dInputGrad(split.weigh(dy, pi), split.weight, attrs)]
-      const [batch, channels] = [known('dynamicConv2dInputGrad', 'the batch', dy.shape[0]), split.inPerGroup * attrs.groups]
-      const dx = conv2dInputGrad(sideBySide(dy), aggregate(bases, pi), { ...attrs, groups: batch * attrs.groups })
-      return [dx.reshape([batch, channels, ...attrs.inputSize])]
+      return [mixedInputGrad(attrs, dy, bases, pi)]
     },
   }),
 
@@ -220,7 +201,7 @@ export const dynamicConvOps: Pick<OpTable, DynamicName> = {
     },
     decompose: (attrs, inputs) => {
       const [x, dy, bases, pi] = take('dynamicConv2dKernelGrad', inputs, 'x', 'dy', 'bases', 'pi')
-      return isOutputs(attrs, x.shape[0]) ? kernelGradByOutputs(attrs, x, dy, bases, pi) : kernelGradByKernels(attrs, x, dy, bases, pi)
+      return mixedKernelGrad(attrs, x, dy, bases, pi)
     },
   }),
 }
@@ -246,116 +227,6 @@ function checkMixture(who: DynamicName, attrs: DynamicConv2dAttrs, bases: ValueT
   }
   checkSameBatch(who, other, batch, 'pi', rows)
   return { count, outChannels, inPerGroup, size: [height, width] }
-}
-
-// Whether form outputs is taken. 'auto' is what no plan has decided: kernels, except where it is impossible, with an
-// unknown batch; nor can an empty batch have B g groups.
-function isOutputs({ form }: DynamicConv2dAttrs, batch: Dim | undefined): boolean {
-  return form === 'outputs' || batch === 0 || (form === 'auto' && typeof batch === 'string')
-}
-
-// Form kernels
-
-/** V as the weight of one convolution over all samples: [B O, I/g, kh, kw]. */
-function aggregate(bases: Tensor, pi: Tensor): Tensor {
-  const [count = 0, channels = 0, ...rest] = bases.shape
-  const batch = known('dynamicConv2d', "the batch (in form 'kernels')", pi.shape[0])
-  const kernels = pi.matmul(bases.reshape([count, -1]))
-  return kernels.reshape([batch * known('dynamicConv2d', 'outChannels', channels), ...rest])
-}
-
-/** [B, C, H, W] as [1, B C, H, W]. */
-function sideBySide(images: Tensor): Tensor {
-  const [batch, channels, height = 0, width = 0] = images.shape
-  const total = known('dynamicConv2d', "the batch (in form 'kernels')", batch) * known('dynamicConv2d', 'channels', channels)
-  return images.reshape([1, total, height, width])
-}
-
-function convolveBySample(attrs: DynamicConv2dAttrs, x: Tensor, bases: Tensor, pi: Tensor): Tensor {
-  const batch = known('dynamicConv2d', "the batch (in form 'kernels')", x.shape[0])
-  const y = conv2d(sideBySide(x), aggregate(bases, pi), { ...attrs, groups: batch * attrs.groups })
-  const [, , height = 0, width = 0] = y.shape
-  return y.reshape([batch, bases.shape[1] ?? 0, height, width])
-}
-
-// Streams over the batch: only `chunk` samples' dV live at a time, since each adds its part to dBases at once.
-function kernelGradByKernels(attrs: DynamicConv2dKernelGradAttrs, x: Tensor, dy: Tensor, bases: Tensor, pi: Tensor): readonly Tensor[] {
-  const batch = known('dynamicConv2dKernelGrad', "the batch (in form 'kernels')", x.shape[0])
-  const rows = bases.reshape([bases.shape[0] ?? 0, -1])
-  const chunk = attrs.chunk === 0 ? batch : Math.min(attrs.chunk, batch)
-  const dPis: Tensor[] = []
-  let dRows: Tensor | undefined
-  for (let start = 0; start < batch; start += chunk) {
-    const count = Math.min(chunk, batch - start)
-    const [xs, dys, pis] = count === batch ? [x, dy, pi] : [x.narrow(0, start, count), dy.narrow(0, start, count), pi.narrow(0, start, count)]
-    const dKernels = conv2dFilterGrad(sideBySide(xs), sideBySide(dys), { ...attrs, groups: count * attrs.groups }).reshape([count, rows.shape[1] ?? 0])
-    const part = pis.matmul(dKernels, { transposeA: true })
-    dRows = dRows ? dRows.add(part) : part
-    dPis.push(dKernels.matmul(rows, { transposeB: true }))
-  }
-  const [first] = dPis
-  if (!dRows || !first) throw new RangeError('dynamicConv2dKernelGrad: an empty batch has no chunks')
-  return [dRows.reshape(bases.shape), dPis.length === 1 ? first : only(x.graph.emit('concat', { axis: 0 }, dPis))]
-}
-
-// Form outputs
-
-interface GroupMajor {
-  readonly inPerGroup: number
-  /** The bases as the weight of one convolution with `groups`: [g K O/g, I/g, kh, kw]. */
-  readonly weight: Tensor
-  /** The inverse of the order of `weight`: back to [K, O, I/g, kh, kw]. */
-  unsplit(weight: Tensor): Tensor
-  /** [pi_bk dY_b]_k in the order of `weight`: [B, g K O/g, P, Q]. */
-  weigh(dy: Tensor, pi: Tensor): Tensor
-  /** The result of the convolution with `weight` as [B, g, K, O/g * P * Q]. */
-  byBase(y: Tensor): Tensor
-}
-
-function groupMajor(bases: Tensor, groups: number): GroupMajor {
-  const [count = 0, outChannels = 0, inPerGroup = 0, height = 0, width = 0] = bases.shape.map((d) => known('dynamicConv2d', 'each size of bases', d))
-  const share = outChannels / groups
-  const kernel = [inPerGroup, height, width]
-  const swap = [1, 0, 2, 3, 4, 5]
-  return {
-    inPerGroup,
-    get weight() {
-      const split = groups === 1 ? bases : bases.reshape([count, groups, share, ...kernel]).transpose(swap)
-      return split.reshape([groups * count * share, ...kernel])
-    },
-    unsplit: (weight) => {
-      const split = groups === 1 ? weight : weight.reshape([groups, count, share, ...kernel]).transpose(swap)
-      return split.reshape(bases.shape)
-    },
-    weigh: (dy, pi) => {
-      const [batch = 0, , p = 0, q = 0] = dy.shape
-      const stacked = dy.reshape([batch, groups, 1, share, p, q]).mul(pi.reshape([batch, 1, count, 1, 1, 1]))
-      return stacked.reshape([batch, groups * count * share, p, q])
-    },
-    byBase: (y) => {
-      const [batch = 0, , p, q] = y.shape
-      return y.reshape([batch, groups, count, share * known('dynamicConv2d', 'height', p) * known('dynamicConv2d', 'width', q)])
-    },
-  }
-}
-
-// y[b, group, :] = sum_k pi[b, k] Y[b, group, k, :], a product [1, K] x [K, O/g * P * Q] for each sample and group.
-function mixOutputs(attrs: DynamicConv2dAttrs, x: Tensor, bases: Tensor, pi: Tensor): Tensor {
-  const split = groupMajor(bases, attrs.groups)
-  const all = conv2d(x, split.weight, attrs)
-  const [batch = 0, , height = 0, width = 0] = all.shape
-  const [count = 0, channels = 0] = bases.shape
-  return pi.reshape([batch, 1, 1, count]).matmul(split.byBase(all)).reshape([batch, channels, height, width])
-}
-
-// dpi[b, k] = sum over groups of Y[b, group, k, :] . dY[b, group, :].
-function kernelGradByOutputs(attrs: DynamicConv2dKernelGradAttrs, x: Tensor, dy: Tensor, bases: Tensor, pi: Tensor): readonly Tensor[] {
-  const split = groupMajor(bases, attrs.groups)
-  const dBases = split.unsplit(conv2dFilterGrad(x, split.weigh(dy, pi), attrs))
-  const y = split.byBase(conv2d(x, split.weight, attrs))
-  const [batch = 0, groups = 0, , size = 0] = y.shape
-  const dots = y.matmul(dy.reshape([batch, groups, size, 1]))
-  return [dBases, dots.sum([1]).reshape(pi.shape)]
 }
 
 // Work, with `convolution` that of one kernel per sample, `kernel` = n, and `outputs` = B O P Q.
