@@ -1,0 +1,315 @@
+// What random graphs are made of: each recipe takes values from the pool and adds a few nodes (at most nine). It gives
+// nothing back where the pool holds nothing fit. Not for use by itself: see randomGraph.ts.
+
+import type { StateKind } from '../graph/graph.ts'
+import { conv2d } from '../ops/conv.ts'
+import { dynamicConv2d } from '../ops/dynamicConv.ts'
+import { batchNorm, batchNormInference, groupNorm } from '../ops/norm.ts'
+import { avgPool2d, globalAvgPool2d, maxPool2d } from '../ops/pool.ts'
+import { resize } from '../ops/resize.ts'
+import { concat } from '../ops/shape.ts'
+import type { Random } from '../random.ts'
+import { type Dim, type Shape, sameShape, type StaticShape } from '../tensor/shape.ts'
+import type { Tensor } from '../tensor/tensor.ts'
+
+/** A float32 value of the graph. */
+export interface Item {
+  readonly t: Tensor
+  /** No element is larger in magnitude. */
+  readonly bound: number
+  /** Whether no rounding has touched it: it may decide something. */
+  readonly exact: boolean
+}
+
+/** What recipes work with. */
+export interface Kitchen {
+  readonly random: Random
+  readonly pool: readonly Item[]
+  /** A new state. */
+  readonly state: (kind: StateKind, shape: StaticShape, bound: number) => Tensor
+  /** A new constant of random numbers. */
+  readonly constant: (shape: StaticShape, bound: number) => Tensor
+  /** A new int32 constant of numbers from 0 to below - 1. */
+  readonly indices: (shape: StaticShape, below: number) => Tensor
+  /** Whether a size is the batch, which must stay whole. */
+  readonly isBatch: (d: Dim) => boolean
+  /** Gives a state that was made here the value it has after a run. */
+  readonly update: (state: Tensor, value: Tensor) => void
+}
+
+/** Adds nodes, and gives their results. */
+export type Recipe = (k: Kitchen) => readonly Item[]
+
+function any<T>(random: Random, list: readonly T[]): T | undefined {
+  return list[random.int(Math.max(1, list.length))]
+}
+
+function pick(k: Kitchen, fits: (item: Item) => boolean = () => true): Item | undefined {
+  return any(k.random, k.pool.filter(fits))
+}
+
+// Axes that may be cut, joined or reduced, with their sizes.
+function freeAxes(k: Kitchen, { t }: Item): readonly (readonly [axis: number, size: number])[] {
+  return t.shape.flatMap((d, axis) => (typeof d === 'number' && !k.isBatch(d) && d > 0 ? [[axis, d] as const] : []))
+}
+
+function known(k: Kitchen, shape: Shape): shape is StaticShape {
+  return shape.every((d) => typeof d === 'number' && !k.isBatch(d))
+}
+
+interface ImageItem extends Item {
+  readonly channels: number
+  readonly height: number
+  readonly width: number
+}
+
+function pickImages(k: Kitchen): ImageItem | undefined {
+  const item = pick(k, ({ t }) => t.rank === 4 && known(k, t.shape.slice(1)))
+  if (!item) return undefined
+  const [, channels, height, width] = item.t.shape
+  if (typeof channels !== 'number' || typeof height !== 'number' || typeof width !== 'number') return undefined
+  return { ...item, channels, height, width }
+}
+
+// A recipe of one float value.
+function on(make: (item: Item, k: Kitchen) => Item | readonly Item[] | undefined, fits?: (item: Item) => boolean): Recipe {
+  return (k) => {
+    const item = pick(k, fits)
+    const result = item && make(item, k)
+    return result === undefined ? [] : Array.isArray(result) ? (result as readonly Item[]) : [result as Item]
+  }
+}
+
+function onImages(make: (x: ImageItem, k: Kitchen) => Item | undefined): Recipe {
+  return (k) => {
+    const x = pickImages(k)
+    const result = x && make(x, k)
+    return result ? [result] : []
+  }
+}
+
+const moved = (item: Item, t: Tensor): Item => ({ ...item, t })
+const rounded = (t: Tensor, bound: number): Item => ({ t, bound, exact: false })
+
+// Another operand for `item`: of its own shape, a vector along its last axis, or a number.
+function partner(k: Kitchen, item: Item): Item | undefined {
+  const twin = pick(k, (other) => sameShape(other.t.shape, item.t.shape))
+  const last = item.t.shape.at(-1)
+  const choices: readonly (() => Item | undefined)[] = [
+    () => twin,
+    () => ({ t: item.t.operand(1.5), bound: 1.5, exact: true }),
+    () => (typeof last === 'number' && !k.isBatch(last) ? { t: k.constant([last], 2), bound: 2, exact: true } : undefined),
+    () => (typeof last === 'number' && !k.isBatch(last) ? { t: k.state('parameter', [last], 2), bound: 2, exact: true } : undefined),
+  ]
+  return any(k.random, choices)?.()
+}
+
+const binary: Recipe = on((a, k) => {
+  const b = partner(k, a)
+  if (!b) return undefined
+  const sum = a.bound + b.bound
+  const exact = a.exact && b.exact
+  return any<() => Item>(k.random, [
+    () => rounded(a.t.add(b.t), sum),
+    () => rounded(a.t.sub(b.t), sum),
+    () => rounded(a.t.mul(b.t), a.bound * b.bound),
+    () => rounded(a.t.div(b.t.abs().add(1)), a.bound),
+    () => ({ t: a.t.min(b.t), bound: Math.max(a.bound, b.bound), exact }),
+    () => ({ t: b.t.max(a.t), bound: Math.max(a.bound, b.bound), exact }),
+  ])?.()
+})
+
+const unary: Recipe = on((x, k) =>
+  any<() => Item>(k.random, [
+    () => moved(x, x.t.neg()),
+    () => moved(x, x.t.abs()),
+    () => moved(x, x.t.relu()),
+    () => ({ ...x, t: x.t.clamp(-1, 1.25), bound: 1.25 }),
+    () => rounded(x.t.tanh(), 1),
+    () => rounded(x.t.sigmoid(), 1),
+    () => rounded(x.t.clamp(-2, 2).exp(), 8),
+    () => rounded(x.t.abs().add(1).log(), Math.log(x.bound + 1)),
+    () => rounded(x.t.abs().add(0.5).sqrt(), Math.sqrt(x.bound + 0.5)),
+    () => rounded(x.t.abs().add(1).rsqrt(), 1),
+    () => rounded(x.t.clamp(-3, 3).abs().add(0.5).pow(1.5), 7),
+    () => rounded(x.t.square(), x.bound ** 2),
+  ])?.(),
+)
+
+const decide: Recipe = on(
+  (x, k) => {
+    const bits = any(k.random, [() => x.t.greater(0.1), () => x.t.less(x.t.neg()), () => x.t.compare('lessEqual', 0.5), () => x.t.compare('notEqual', 0)])?.()
+    const other = pick(k, (item) => sameShape(item.t.shape, x.t.shape)) ?? x
+    if (!bits) return undefined
+    return k.random.int(3) === 0
+      ? { t: bits.cast('float32'), bound: 1, exact: true }
+      : { t: bits.select(other.t, -1), bound: Math.max(1, other.bound), exact: other.exact }
+  },
+  (item) => item.exact,
+)
+
+const integers: Recipe = on(
+  (x, k) => {
+    const [axis, size] = any(k.random, freeAxes(k, x)) ?? []
+    if (axis === undefined || size === undefined) return undefined
+    return any<() => Item>(k.random, [
+      () => ({ t: x.t.cast('int32').add(1).cast('float32'), bound: x.bound + 1, exact: true }),
+      () => ({ t: x.t.argMax(axis).cast('float32'), bound: size, exact: true }),
+      () => ({ t: x.t.argMax(axis).oneHot(size), bound: 1, exact: true }),
+    ])?.()
+  },
+  (item) => item.exact && item.t.rank < 5,
+)
+
+const ramp: Recipe = on((x) => {
+  const [axis] = x.t.shape.keys()
+  if (axis === undefined) return undefined
+  const index = x.t.graph.emit('iota', { shape: x.t.shape, axis: x.t.rank - 1, dtype: 'float32' }, [])
+  return rounded(index[0]?.mul(0.25).add(x.t) ?? x.t, x.bound + 16)
+})
+
+const reorder: Recipe = on((x, k) => {
+  const { t } = x
+  const [axis, size] = any(k.random, freeAxes(k, x)) ?? []
+  return any<() => Item | undefined>(k.random, [
+    () => (t.rank > 1 && known(k, t.shape.slice(1)) ? moved(x, t.flatten(1)) : undefined),
+    () => (axis !== undefined ? moved(x, t.reshape([...t.shape.slice(0, axis), 1, ...t.shape.slice(axis)])) : undefined),
+    () => moved(x, t.transpose(k.random.shuffle(t.shape.map((_, i) => i)))),
+    () => (t.rank < 4 ? moved(x, t.broadcastTo([2, ...t.shape])) : undefined),
+    () => (axis !== undefined && size !== undefined ? cut(x, axis, size, k) : undefined),
+    () => moved(x, t.pad(t.shape.map((_, i) => (i === axis ? 1 : 0)), t.shape.map((_, i) => (i === axis ? 2 : 0)), 0.5)),
+    () => (axis !== undefined ? moved(x, concat([t, t.neg()], axis)) : undefined),
+  ])?.()
+}, (item) => item.t.rank < 6)
+
+function cut(x: Item, axis: number, size: number, k: Kitchen): Item | undefined {
+  const { t } = x
+  if (!known(k, t.shape)) return undefined
+  const backwards = k.random.int(3) === 0
+  const length = backwards ? size : 1 + k.random.int(size)
+  const start = backwards ? size - 1 : size - length
+  return moved(
+    x,
+    t.slice(
+      t.shape.map((_, i) => (i === axis ? start : 0)),
+      t.shape.map((d, i) => (i === axis ? length : d)),
+      t.shape.map((_, i) => (i === axis && backwards ? -1 : 1)),
+    ),
+  )
+}
+
+const index: Recipe = on((x, k) => {
+  const [axis, size] = any(k.random, freeAxes(k, x)) ?? []
+  if (axis === undefined || size === undefined) return undefined
+  return k.random.int(2)
+    ? moved(x, x.t.gather(k.indices([3], size), axis))
+    : rounded(x.t.scatterAdd(k.indices([size], 4), axis, 4), x.bound * size)
+})
+
+const reduce: Recipe = on((x, k) => {
+  const [axis, size] = any(k.random, freeAxes(k, x)) ?? []
+  if (axis === undefined || size === undefined) return undefined
+  const keep = k.random.int(2) === 1
+  return any<() => Item>(k.random, [
+    () => rounded(x.t.sum([axis], keep), x.bound * size),
+    () => rounded(x.t.mean([axis], keep), x.bound),
+    () => moved(x, x.t.maxOver([axis], keep)),
+    () => rounded(x.t.softmax(axis), 1),
+    () => rounded(x.t.logSoftmax(axis), 2 * x.bound + Math.log(size)),
+  ])?.()
+})
+
+const product: Recipe = on(
+  (x, k) => {
+    const inner = x.t.shape.at(-1)
+    if (typeof inner !== 'number' || k.isBatch(inner)) return undefined
+    const transposeB = k.random.int(2) === 1
+    const weight = k.state('parameter', transposeB ? [4, inner] : [inner, 4], 0.5)
+    return rounded(x.t.matmul(weight, { transposeB }), x.bound * inner * 0.5)
+  },
+  (item) => item.t.rank >= 2,
+)
+
+const convolution: Recipe = onImages((x, k) => {
+  const groups = x.channels % 2 === 0 && k.random.int(3) === 0 ? 2 : 1
+  const size = 1 + k.random.int(Math.min(3, x.height, x.width))
+  const shape = [4, x.channels / groups, size, size]
+  const weight = k.random.int(3) ? k.state('parameter', shape, 0.3) : k.constant(shape, 0.3)
+  const bias = k.random.int(2) ? k.state('parameter', [4], 1) : undefined
+  const options = { bias, groups, stride: 1 + k.random.int(2), padding: k.random.int(size), dilation: 1 }
+  return rounded(conv2d(x.t, weight, options), 0.3 * x.bound * (x.channels / groups) * size ** 2 + 1)
+})
+
+const dynamic: Recipe = onImages((x, k) => {
+  const groups = x.channels % 2 === 0 && k.random.int(3) === 0 ? 2 : 1
+  const size = Math.min(x.height, x.width) >= 3 && k.random.int(2) ? 3 : 1
+  const bases = k.state('parameter', [3, 4, x.channels / groups, size, size], 0.3)
+  const route = k.state('parameter', [x.channels, 3], 0.5)
+  const bias = k.random.int(2) ? k.state('parameter', [3, 4], 1) : undefined
+  const pi = globalAvgPool2d(x.t).flatten(1).matmul(route).softmax()
+  const y = dynamicConv2d(x.t, bases, pi, { bias, groups, padding: Math.floor(size / 2), stride: 1 + k.random.int(2) })
+  return rounded(y, 0.3 * x.bound * (x.channels / groups) * size ** 2 + 1)
+})
+
+const resample: Recipe = onImages((x, k) =>
+  any<() => Item | undefined>(k.random, [
+    () => (Math.min(x.height, x.width) >= 2 ? moved(x, maxPool2d(x.t, { kernelSize: 2, stride: 1 + k.random.int(2) })) : undefined),
+    () =>
+      Math.min(x.height, x.width) >= 3
+        ? rounded(avgPool2d(x.t, { kernelSize: 3, stride: 1, padding: 1, countIncludePad: k.random.int(2) === 1 }), x.bound)
+        : undefined,
+    () => rounded(resize(x.t, { size: [4, 5], mode: 'bilinear' }), x.bound),
+    () => moved(x, resize(x.t, { size: [3, 6] })),
+  ])?.(),
+)
+
+// The epsilons are large: a channel that is nearly constant must not blow up its roundings.
+const normalise: Recipe = onImages((x, k) => {
+  const [gamma, beta] = [k.state('parameter', [x.channels], 1), k.state('parameter', [x.channels], 1)]
+  const epsilon = 0.1
+  const bound = 1 + (2 * x.bound) / Math.sqrt(epsilon)
+  return any<() => Item>(k.random, [
+    () => {
+      const running = k.state('buffer', [x.channels], 1)
+      const [y, mean] = batchNorm(x.t, gamma, beta, { epsilon })
+      k.update(running, running.mul(0.9).add(mean.mul(0.1)))
+      return rounded(y, bound)
+    },
+    () => rounded(groupNorm(x.t, gamma, beta, { groups: x.channels % 2 === 0 ? 2 : 1, epsilon }), bound),
+    () => rounded(batchNormInference(x.t, gamma, beta, k.constant([x.channels], 1), k.constant([x.channels], 1).abs().add(0.5), { epsilon }), bound),
+  ])?.()
+})
+
+// What passes look for: idle ops, ops done twice, arithmetic on constants.
+const redundant: Recipe = on((x, k) =>
+  any<() => Item>(k.random, [
+    () => moved(x, x.t.neg().neg()),
+    () => moved(x, x.t.mul(1)),
+    () => moved(x, x.t.add(0)),
+    () => moved(x, x.t.sub(0)),
+    () => moved(x, x.t.stopGradient()),
+    () => moved(x, x.t.reshape([1, ...x.t.shape]).reshape(x.t.shape)),
+    () => moved(x, x.t.transpose().transpose()),
+    () => rounded(x.t.tanh().sub(x.t.tanh()), 2),
+    () => rounded(x.t.mul(x.t.operand(2).add(x.t.operand(3)).exp().log()), 5 * x.bound),
+    () => rounded(x.t.add(x.t.full(2)).mul(x.t.full(0.5)), x.bound + 1),
+  ])?.(),
+)
+
+/** Every recipe; a plain one is there for whatever the pool holds. */
+export const recipes: readonly Recipe[] = [
+  binary,
+  unary,
+  decide,
+  integers,
+  ramp,
+  reorder,
+  index,
+  reduce,
+  product,
+  convolution,
+  dynamic,
+  resample,
+  normalise,
+  redundant,
+]
