@@ -31,8 +31,11 @@ function zeroLike(t: Tensor | undefined): Tensor {
   return t.full(0)
 }
 
-/** Vector-Jacobian product: from gradients of `outputs` to those of `wrt`, undefined where nothing flows. */
-function pullBack(outputs: readonly Tensor[], seeds: readonly (Tensor | undefined)[], wrt: readonly Tensor[]): readonly (Tensor | undefined)[] {
+/**
+ * Vector-Jacobian product: from gradients of `outputs` to those of `wrt`, undefined where nothing flows. Only nodes from
+ * the index `from` on count: what stands before them is held fixed.
+ */
+function pullBack(outputs: readonly Tensor[], seeds: readonly (Tensor | undefined)[], wrt: readonly Tensor[], from: number = 0): readonly (Tensor | undefined)[] {
   const [first] = outputs
   if (!first) return wrt.map(() => undefined)
   const builder = first.graph
@@ -40,7 +43,7 @@ function pullBack(outputs: readonly Tensor[], seeds: readonly (Tensor | undefine
   for (const t of wrt) if (t.graph !== builder) throw new GraphError('gradients: a tensor to differentiate by belongs to another graph')
 
   // Only what lies between `wrt` and `outputs` matters: `reached` depends on wrt.
-  const nodes = [...builder.nodes]
+  const nodes = builder.nodes.slice(from)
   const reached = new Set(wrt.filter((t) => isFloat(t.dtype)).map((t) => t.id))
   for (const node of nodes) {
     if (blocks(builder, node)) continue
@@ -104,9 +107,11 @@ function backward(
     return def.gradient({ attrs: node.attrs, inputs, outputs, grad, grads, needs })
   }
   if (def.decompose) {
-    // The same function in simpler ops, written behind what stands; differentiate that.
+    // The same function in simpler ops, written behind what stands; differentiate that alone: how one input depends on
+    // another is the business of the nodes before.
+    const from = builder.nodes.length
     const parts = def.decompose(node.attrs, inputs)
-    return pullBack(parts, grads, inputs)
+    return pullBack(parts, grads, inputs, from)
   }
   throw new GraphError(`gradients: ${node.op} has no gradient rule`)
 }
