@@ -1,0 +1,77 @@
+// What the blocked kernels share while one graph is lowered: the plan, and values in further orders, made once.
+
+import { GraphError, type Node, type StaticShape, type ValueId } from '@dynconv/core'
+import type { KernelTable, Lowering } from '../lowering.ts'
+import type { ModelBuilder } from '../model.ts'
+import type { Assignment, BlockedNode } from './assign.ts'
+import { blockedNode } from './assign.ts'
+import type { FusionPlan } from './fuse.ts'
+import { affine, reorderOutput } from './nchwc.ts'
+
+/** The lowering of one graph with blocked values. */
+export class Context {
+  readonly lowering: Lowering
+  readonly model: ModelBuilder
+  readonly block: number
+  readonly assignment: Assignment
+  readonly plan: FusionPlan
+  /** The plain kernels, for ops that do not mind how memory is ordered. */
+  readonly kernels: KernelTable
+  readonly #made: Map<string, string> = new Map()
+
+  constructor(lowering: Lowering, options: { readonly block: number; readonly assignment: Assignment; readonly plan: FusionPlan; readonly kernels: KernelTable }) {
+    this.lowering = lowering
+    this.model = lowering.model
+    this.block = options.block
+    this.assignment = options.assignment
+    this.plan = options.plan
+    this.kernels = options.kernels
+  }
+
+  /** The value `key` names, made on the first call. */
+  once(key: string, make: () => string): string {
+    const known = this.#made.get(key)
+    if (known !== undefined) return known
+    const name = make()
+    this.#made.set(key, name)
+    return name
+  }
+
+  /** A value in blocked order. */
+  blocked(id: ValueId): string {
+    return this.lowering.get(id, 'blocked')
+  }
+
+  /** Images as [N, H, W, C]. */
+  channelsLast(id: ValueId): string {
+    return this.once(`last:${id}`, () => {
+      const [, channels = 0] = this.shape(id)
+      if (this.lowering.has(id, 'blocked')) return reorderOutput(this.model, this.blocked(id), channels, true)
+      return this.model.transpose(this.lowering.get(id), [0, 2, 3, 1])
+    })
+  }
+
+  shape(id: ValueId): StaticShape {
+    return this.lowering.type(id).shape
+  }
+
+  /** The convolution of a node that is known to run in blocks. */
+  convolution(node: Node): BlockedNode {
+    const found = blockedNode(this.lowering.graph, node, this.block)
+    if (!found) throw new GraphError(`onnx: ${node.op} does not run in blocks`)
+    return found
+  }
+
+  /** x - mean per channel, blocked: shared by a normalisation's forward and backward. */
+  centred(x: ValueId, mean: string): string {
+    return this.once(`centred:${x}:${mean}`, () => {
+      const [, channels = 0] = this.shape(x)
+      const shift = this.model.op('Neg', [mean])
+      return affine(this.model, this.blocked(x), channels, ones(this.model, channels), { bias: shift })
+    })
+  }
+}
+
+function ones(model: ModelBuilder, length: number): string {
+  return model.constant({ dtype: 'float32', shape: [length], data: new Float32Array(length).fill(1) })
+}

@@ -1,0 +1,143 @@
+// Gradients of blocked convolutions by their images (the derivations stand in indices.ts and support.ts).
+//
+// The weight must be turned: its channels exchanged, its taps reversed. In kernel layout (order io) that is a permutation
+// of b x b blocks, one Gather, and a transposition inside each, a product with the identity (transA): 2.6 ms for
+// 512x512x3x3, where a Transpose of the seven axes takes 8.6. (Exact for finite weights; a weight that is not finite makes
+// its whole block NaN, as it makes the whole result.) Bases are turned before they are mixed, never the mixed kernels.
+
+import { hostTensor } from '@dynconv/core'
+import type { ModelBuilder } from '../model.ts'
+import { type KernelBlocks, blockCount, type GatherIndex, type SubPixel, subPixel, subPixelBlocks, turnedBlocks } from './indices.ts'
+import { conv, type Epilogue, filled, indices, microsoftDomain, pointwise } from './nchwc.ts'
+import { type ConvCase, type InputGradForm, pads } from './support.ts'
+
+/** A gradient's kernels, ready for its convolution (mixed per sample first, if there are bases). */
+export interface TurnedKernels {
+  /** [count, length] */
+  readonly name: string
+  /** Numbers of one kernel. */
+  readonly length: number
+}
+
+/** Kernels `weight` (kernel layout; `count` of them: bases, or 1) turned for `form`. */
+export function turnKernels(model: ModelBuilder, weight: string, count: number, c: ConvCase, form: InputGradForm, block: number): TurnedKernels {
+  const taps = c.rows.kernel * c.columns.kernel
+  if (c.groups > 1 && c.inChannels === c.groups) {
+    // Depthwise, [C/b, kh, kw, b]: nothing but the taps turns.
+    const length = c.inChannels * taps
+    const reversed = Int32Array.from({ length: (count * length) / block }, (_, i) => i - (i % taps) + taps - 1 - (i % taps))
+    const rows = model.reshape(weight, [(count * length) / block, block])
+    return { name: model.reshape(taps === 1 ? rows : model.op('Gather', [rows, indices(model, reversed)], { axis: 0 }), [count, length]), length }
+  }
+  const blocks: KernelBlocks = {
+    count,
+    groups: c.groups,
+    outBlocks: c.outChannels / c.groups / block,
+    inBlocks: c.inChannels / c.groups / block,
+    kernelSize: [c.rows.kernel, c.columns.kernel],
+  }
+  const zeros = form === 'subPixel'
+  const order = zeros ? subPixelBlocks(blocks, subPixel(c.rows), subPixel(c.columns)) : turnedBlocks(blocks)
+  const name = transposeBlocks(model, gatherBlocks(model, weight, order, blockCount(blocks), block, zeros), order.length, block)
+  const length = (order.length * block * block) / count
+  return { name: model.reshape(name, [count, length]), length }
+}
+
+function gatherBlocks(model: ModelBuilder, weight: string, order: GatherIndex, count: number, block: number, zeros: boolean): string {
+  const rows = model.reshape(weight, [count, block * block])
+  const data = zeros ? model.concat([rows, filled(model, 0, [1, block * block])], 0) : rows
+  const inOrder = order.length === count && order.every((v, i) => v === i)
+  return inOrder ? rows : model.op('Gather', [data, indices(model, order)], { axis: 0 })
+}
+
+function transposeBlocks(model: ModelBuilder, blocks: string, count: number, block: number): string {
+  const identity = hostTensor('float32', [block, block], Float32Array.from({ length: block * block }, (_, i) => Number(i % (block + 1) === 0)))
+  const inputs = [model.reshape(blocks, [count, block, block]), model.constant(identity)]
+  return model.op('FusedMatMul', inputs, { transA: 1 }, { domain: microsoftDomain })
+}
+
+/** What the input gradient of a convolution starts from. */
+export interface InputGrad {
+  readonly case: ConvCase
+  readonly form: InputGradForm
+  readonly block: number
+  /** Blocked [N, O, P, Q]. */
+  readonly dy: string
+  /** [1, length], or [N, length]: a kernel for every sample. */
+  readonly kernels: string
+  readonly perSample: boolean
+  /** A value to add per channel: [I], or with a kernel for every sample [N, I]. */
+  readonly bias?: string | undefined
+  /** Blocked [N, I, H, W], to add. */
+  readonly sum?: string | undefined
+}
+
+/** dX, blocked [N, I, H, W]. With a kernel for every sample the samples stand side by side as groups of channels. */
+export function inputGrad(model: ModelBuilder, g: InputGrad): string {
+  const { case: c, form } = g
+  const samples = g.perSample ? c.batch : 1
+  const batch = g.perSample ? 1 : c.batch
+  const groups = samples * c.groups
+  const { rows, columns } = c
+  const [height, width] = [rows.input, columns.input]
+  const dy = g.perSample ? model.reshape(g.dy, [1, c.batch * c.outChannels, rows.output, columns.output]) : g.dy
+  const shape = [c.batch, c.inChannels, height, width]
+  const outPerGroup = c.outChannels / c.groups
+  if (form === 'turned') {
+    const [kh, kw] = [rows.kernel, columns.kernel]
+    const weight = model.reshape(g.kernels, [samples * c.inChannels, outPerGroup, kh, kw])
+    const walk = { kernelSize: [kh, kw], stride: [1, 1], pads: pads(c, 'turned') ?? [0, 0, 0, 0], dilation: [rows.dilation, columns.dilation], groups } as const
+    const extra: Epilogue = {
+      bias: g.bias === undefined ? undefined : model.reshape(g.bias, [samples * c.inChannels]),
+      sum: g.sum === undefined ? undefined : batch === c.batch ? g.sum : model.reshape(g.sum, [1, samples * c.inChannels, height, width]),
+    }
+    const dx = conv(model, dy, weight, walk, extra)
+    return g.perSample ? model.reshape(dx, shape) : dx
+  }
+  if (form === 'sparse') {
+    const weight = model.reshape(g.kernels, [samples * c.inChannels, outPerGroup, 1, 1])
+    const dx = spread(model, conv(model, dy, weight, { ...pointwise, groups }), c, g.block)
+    return finish(model, dx, g, shape)
+  }
+  const [r, s]: readonly [SubPixel, SubPixel] = [subPixel(rows), subPixel(columns)]
+  const residues = r.stride * s.stride
+  const weight = model.reshape(g.kernels, [samples * residues * c.inChannels, outPerGroup, r.size, s.size])
+  const walk = { kernelSize: [r.size, s.size], stride: [1, 1], pads: pads(c, 'subPixel') ?? [0, 0, 0, 0], dilation: [1, 1], groups } as const
+  const perResidue = conv(model, dy, weight, walk, { bias: g.bias === undefined ? undefined : repeatBias(model, g.bias, samples, residues, c.inChannels) })
+  // [N, residue rows, residue columns, I/b, H/s, W/s, b] -> [N, I/b, H/s, residue, W/s, residue, b]
+  const view = model.reshape(perResidue, [c.batch, r.stride, s.stride, c.inChannels / g.block, height / r.stride, width / s.stride, g.block])
+  const dx = model.reshape(model.transpose(view, [0, 3, 4, 1, 5, 2, 6]), shape)
+  return finish(model, dx, { ...g, bias: undefined }, shape)
+}
+
+// [samples, I] -> [samples, residues, I], flat: every residue's channels take the same value.
+function repeatBias(model: ModelBuilder, bias: string, samples: number, residues: number, channels: number): string {
+  const repeated = model.op('Expand', [model.reshape(bias, [samples, 1, channels]), model.ints([samples, residues, channels])])
+  return model.reshape(repeated, [samples * residues * channels])
+}
+
+// Every value at the first pixel of its stride's cell, zeros elsewhere: [M, P, Q, b] -> [M, P, sh, Q, sw, b]. A Concat with
+// zeros along the columns, then along the rows; Pad does the same on a single thread.
+function spread(model: ModelBuilder, t: string, c: ConvCase, block: number): string {
+  const [p, q, sh, sw] = [c.rows.output, c.columns.output, c.rows.stride, c.columns.stride]
+  const images = (c.batch * c.inChannels) / block
+  let x = t
+  if (sw > 1) x = model.concat([model.reshape(x, [images * p * q, block]), filled(model, 0, [images * p * q, (sw - 1) * block])], 1)
+  if (sh > 1) {
+    const row = q * sw * block
+    x = model.concat([model.reshape(x, [images * p, row]), filled(model, 0, [images * p, (sh - 1) * row])], 1)
+  }
+  return model.reshape(x, [c.batch, c.inChannels, c.rows.input, c.columns.input])
+}
+
+// What a convolution could not add by itself.
+function finish(model: ModelBuilder, dx: string, g: InputGrad, shape: readonly number[]): string {
+  let result = dx
+  if (g.bias !== undefined) {
+    const [n = 1, channels = 1, height = 1, width = 1] = shape
+    const view = [n, channels / g.block, height * width, g.block]
+    const bias = model.reshape(g.bias, [g.perSample ? n : 1, channels / g.block, 1, g.block])
+    result = model.reshape(model.op('Add', [model.reshape(result, view), bias]), shape)
+  }
+  return g.sum === undefined ? result : model.op('Add', [result, g.sum])
+}
