@@ -6,6 +6,7 @@
 
 import {
   type DType,
+  fromNumbers,
   type Graph,
   GraphBuilder,
   GraphError,
@@ -61,6 +62,8 @@ export interface LoweringOptions {
   readonly kernels: KernelTable
   /** Everything plain unless given. */
   readonly policy?: LayoutPolicy | undefined
+  /** Only ops of the ONNX standard, for a file that other engines read; else the engine's own may be used where faster. */
+  readonly standard?: boolean | undefined
 }
 
 /** dtype and known shape. */
@@ -82,6 +85,8 @@ export class Lowering {
   readonly graph: Graph
   /** Choices, for people, a line each. */
   readonly notes: string[] = []
+  /** Whether only ops of the ONNX standard may be used. */
+  readonly standard: boolean
   readonly #kernels: KernelTable
   readonly #policy: LayoutPolicy | undefined
   readonly #names: Map<ValueId, Map<Layout, string>> = new Map()
@@ -94,6 +99,7 @@ export class Lowering {
     this.graph = options.graph
     this.#kernels = options.kernels
     this.#policy = options.policy
+    this.standard = options.standard ?? false
     this.#producers = producers(options.graph)
     this.#uses = useCounts(options.graph)
   }
@@ -110,7 +116,9 @@ export class Lowering {
   /** Lowers a node by the plain kernels, whatever the policy says. */
   lowerPlain(node: Node): void {
     const kernel = this.#kernels[node.op] as Kernel<OpName> | 'decompose'
-    const result = kernel === 'decompose' ? this.#decompose(node) : kernel(node, this)
+    // Empty results need no computation, and many of the engine's kernels refuse to make them.
+    const empty = node.outputs.every((id) => this.isEmpty(id))
+    const result = empty ? node.outputs.map((id) => this.filled(id, 0)) : kernel === 'decompose' ? this.decompose(node) : kernel(node, this)
     const names = typeof result === 'string' ? [result] : result
     if (names.length !== node.outputs.length) throw new GraphError(`onnx: the kernel of ${node.op} gave ${names.length} results, expected ${node.outputs.length}`)
     node.outputs.forEach((id, i) => {
@@ -120,8 +128,8 @@ export class Lowering {
     })
   }
 
-  // The op in simpler ops: a small graph of its own, lowered into the same model.
-  #decompose(node: Node): readonly string[] {
+  /** Lowers a node as its op's decomposition: a small graph of its own, in the same model. Gives the names of its results. */
+  decompose(node: Node): readonly string[] {
     const def = ops[node.op] as OpDef<OpName>
     if (!def.decompose) throw new GraphError(`onnx: ${node.op} has neither a kernel nor a decomposition`)
     const builder = new GraphBuilder(ops)
@@ -141,7 +149,7 @@ export class Lowering {
     outputs.forEach((t, i) => {
       builder.output(`output${i}`, t)
     })
-    const inner = new Lowering({ graph: builder.build(), model: this.model, kernels: this.#kernels })
+    const inner = new Lowering({ graph: builder.build(), model: this.model, kernels: this.#kernels, standard: this.standard })
     for (const [id, name] of bound) inner.#put(id, name, 'plain')
     inner.run()
     return outputs.map((t) => inner.get(t.id))
@@ -285,9 +293,21 @@ export class Lowering {
     return this.model.op('Expand', [x, this.shapeVector(shape.map((d, i) => (i >= lead && from[i - lead] === d ? 1 : d)))])
   }
 
-  /** A float32 tensor of `shape` filled with `value`. */
-  full(value: number, shape: StaticShape): string {
-    return this.model.constant(hostTensor('float32', shape, new Float32Array(sizeOf(shape)).fill(value)))
+  /** Whether a value is known to have no elements. */
+  isEmpty(id: ValueId): boolean {
+    return this.shape(id).includes(0)
+  }
+
+  /** A tensor of the type of value `id`, filled with `value`. */
+  filled(id: ValueId, value: number): string {
+    const { dtype, shape } = this.type(id)
+    const one = this.scalar(value, dtype)
+    return sizeOf(shape) === 0 ? this.constant(fromNumbers(dtype, shape, [])) : this.expand(one, [], shape)
+  }
+
+  /** A scalar constant as kernels see it. */
+  scalar(value: number, dtype: DType = 'float32'): string {
+    return this.constant(fromNumbers(dtype, [], [value]))
   }
 
   /** Adds a line to `explain()`. */

@@ -2,7 +2,17 @@
 // graph that is being lowered (lowering.ts).
 
 import { type DType, GraphError, type HostTensor, type Shape } from '@dynconv/core'
-import { type AttributeProto, attributeTypes, elementTypes, encodeModel, type ModelProto, type NodeProto, type TensorProto, type ValueInfoProto } from './proto/onnx.ts'
+import {
+  type AttributeProto,
+  attributeTypes,
+  elementTypes,
+  encodeModel,
+  type GraphProto,
+  type ModelProto,
+  type NodeProto,
+  type TensorProto,
+  type ValueInfoProto,
+} from './proto/onnx.ts'
 
 /** Standard ops, in the newest set that the checkers of older tools accept. */
 export const opsetVersion = 17
@@ -31,7 +41,8 @@ export interface ModelInfo {
 
 /** An ONNX model under construction. */
 export class ModelBuilder {
-  readonly #nodes: NodeProto[] = []
+  // Where nodes go: the model itself, or a branch of it.
+  #nodes: NodeProto[] = []
   readonly #initializers: TensorProto[] = []
   readonly #inputs: ValueInfoProto[] = []
   readonly #outputs: ValueInfoProto[] = []
@@ -135,6 +146,26 @@ export class ModelBuilder {
     this.#node('Identity', this.unique('Identity'), [value], [name], {}, {})
   }
 
+  /**
+   * The value of one of two branches, chosen when the model runs. What `whenTrue` and `whenFalse` append belongs to their
+   * branch alone; they may read everything that was made before.
+   */
+  branch(condition: string, type: { readonly dtype: DType; readonly shape: Shape }, whenTrue: () => string, whenFalse: () => string): string {
+    const name = this.unique('If')
+    const graphs = [whenTrue, whenFalse].map((body): GraphProto => {
+      const outer = this.#nodes
+      this.#nodes = []
+      const output = this.unique('branch')
+      this.#node('Identity', this.unique('Identity'), [body()], [output], {}, {})
+      const node = this.#nodes
+      this.#nodes = outer
+      return { name: output, node, initializer: [], input: [], output: [valueInfo(output, type.dtype, type.shape)] }
+    })
+    const attribute = graphs.map((g, i): AttributeProto => ({ name: i === 0 ? 'then_branch' : 'else_branch', type: attributeTypes.graph, g }))
+    this.#nodes.push({ input: [condition], output: [name], name, opType: 'If', attribute })
+    return name
+  }
+
   // The few shape ops that everything is made of.
 
   /** `x` in another shape; at most one dimension may be free (a name). A dimension of 0 is 0. */
@@ -174,7 +205,7 @@ export class ModelBuilder {
     for (const candidate of this.#nodes.toReversed()) {
       if (!candidate.output.some((name) => read.has(name))) continue
       node.push(candidate)
-      for (const name of candidate.input) read.add(name)
+      for (const name of readBy(candidate)) read.add(name)
     }
     return { node: node.reverse(), initializer: this.#initializers.filter((t) => read.has(t.name ?? '')) }
   }
@@ -196,6 +227,11 @@ export class ModelBuilder {
   encode(info: ModelInfo = { name: 'dynconv' }): Uint8Array {
     return encodeModel(this.build(info))
   }
+}
+
+// What a node reads, its branches included.
+function readBy(node: NodeProto): readonly string[] {
+  return [...node.input, ...node.attribute.flatMap((a) => a.g?.node.flatMap(readBy) ?? [])]
 }
 
 function attribute(name: string, value: Attr): AttributeProto {

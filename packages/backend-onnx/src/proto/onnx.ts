@@ -8,7 +8,7 @@ import protobuf from 'protobufjs/light.js'
 export const elementTypes = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float16: 10 } as const
 
 /** Attribute types, by their number in AttributeProto.AttributeType. */
-export const attributeTypes = { float: 1, int: 2, string: 3, tensor: 4, floats: 6, ints: 7 } as const
+export const attributeTypes = { float: 1, int: 2, string: 3, tensor: 4, graph: 5, floats: 6, ints: 7 } as const
 
 export interface TensorProto {
   readonly dims: readonly number[]
@@ -25,6 +25,7 @@ export interface AttributeProto {
   readonly i?: number
   readonly s?: Uint8Array
   readonly t?: TensorProto
+  readonly g?: GraphProto
   readonly floats?: readonly number[]
   readonly ints?: readonly number[]
 }
@@ -80,6 +81,7 @@ const root = protobuf.Root.fromJSON({
       i: one('int64', 3),
       s: one('bytes', 4),
       t: one('TensorProto', 5),
+      g: one('GraphProto', 6),
       floats: many('float', 7),
       ints: many('int64', 8),
       type: one('int32', 20),

@@ -1,0 +1,160 @@
+// The backend: ONNX Runtime's CPU provider behind core's contract.
+
+import {
+  type Backend,
+  type Capabilities,
+  type CompileOptions,
+  copyHostTensor,
+  type DeviceTensor,
+  DisposedError,
+  type Executable,
+  type Graph,
+  GraphError,
+  type HostTensor,
+  isStatic,
+  type MemoryReport,
+  type Node,
+  type StateInit,
+  type StateStore,
+  typeOf,
+  UnsupportedOpError,
+} from '@dynconv/core'
+import { OnnxExecutable } from './executable.ts'
+import type { LayoutPolicy } from './lowering.ts'
+import { MemoryLedger } from './memory.ts'
+import { buildProgram } from './program.ts'
+import { type Engine, loadEngine, type Optimisation, type Session } from './session.ts'
+import { type ConvertState, OnnxState } from './state.ts'
+import { OnnxTensor } from './tensors.ts'
+
+/** How to start ONNX Runtime. */
+export interface OnnxOptions {
+  /** How many threads a program uses; all cores unless given. */
+  readonly threads?: number
+  /** How hard the engine rewrites a program when it loads it; 'basic' unless given (more takes longer and gains nothing). */
+  readonly optimisation?: Optimisation
+}
+
+/** What chooses memory layouts. */
+export interface Layouts {
+  /** For people: `NCHWc block 16`. */
+  readonly name: string
+  policy(graph: Graph): LayoutPolicy | undefined
+  readonly convertState: ConvertState
+}
+
+/** Everything as it stands: NCHW, row-major. */
+export const plainLayouts: Layouts = {
+  name: 'NCHW',
+  policy: () => undefined,
+  convertState: (_value, from, to) => {
+    throw new GraphError(`onnx: no conversion of a state from layout ${from} to ${to}`)
+  },
+}
+
+/**
+ * Starts ONNX Runtime (package `onnxruntime-node`) on the CPU. Every graph becomes one ONNX model and one session.
+ *
+ * float16 is a storage type: values are kept in 16 bits and computed in float32, every result rounded.
+ *
+ * @example const backend = await onnx({ threads: 4 })
+ * @throws BackendUnavailableError when onnxruntime-node is not installed; RangeError for threads < 1
+ */
+export async function onnx(options: OnnxOptions = {}): Promise<Backend> {
+  const engine = await loadEngine(options.threads)
+  return new OnnxBackend(engine, plainLayouts, options)
+}
+
+/** The backend over a loaded engine. */
+export class OnnxBackend implements Backend {
+  readonly name: string = 'onnx'
+  readonly capabilities: Capabilities
+  readonly #engine: Engine
+  readonly #layouts: Layouts
+  readonly #options: OnnxOptions
+  readonly #ledger: MemoryLedger = new MemoryLedger()
+  readonly #executables: Set<OnnxExecutable> = new Set()
+  #disposed: boolean = false
+
+  constructor(engine: Engine, layouts: Layouts, options: OnnxOptions) {
+    this.#engine = engine
+    this.#layouts = layouts
+    this.#options = options
+    const threads = `${engine.threads} thread${engine.threads === 1 ? '' : 's'}`
+    this.capabilities = {
+      dtypes: { float32: 'arithmetic', float16: 'storage', int32: 'arithmetic', bool: 'arithmetic' },
+      device: `ONNX Runtime ${engine.version} (cpu, ${threads}, ${layouts.name})`,
+    }
+  }
+
+  supports(node: Node, graph: Graph): true | { readonly reason: string } {
+    const open = [...node.inputs, ...node.outputs].map((id) => typeOf(graph, id).shape).find((shape) => !isStatic(shape))
+    return open ? { reason: `the shape [${open.join(', ')}] has unknown sizes; specialise the graph first` } : true
+  }
+
+  async createState(initial: readonly StateInit[]): Promise<StateStore> {
+    this.#check()
+    return new OnnxState(initial, this.#ledger, this.#layouts.convertState)
+  }
+
+  async compile(graph: Graph, options: CompileOptions = {}): Promise<Executable> {
+    this.#check()
+    for (const node of graph.nodes) {
+      const supported = this.supports(node, graph)
+      if (supported !== true) throw new UnsupportedOpError({ backend: this.name, op: node.op, reason: supported.reason })
+    }
+    const state = stateOf(graph, options.state)
+    const { model, ...program } = buildProgram(graph, this.#layouts.policy(graph))
+    for (const s of program.states) state?.checkType(s.name, s.dtype, s.shape)
+    const session = await this.#load(model)
+    const executable = new OnnxExecutable({
+      engine: this.#engine,
+      session,
+      program,
+      graph,
+      state,
+      ledger: this.#ledger,
+      onDispose: (e) => this.#executables.delete(e),
+    })
+    this.#executables.add(executable)
+    return executable
+  }
+
+  async #load(model: Uint8Array): Promise<Session> {
+    try {
+      return await this.#engine.createSession(model, { optimisation: this.#options.optimisation ?? 'basic' })
+    } catch (cause) {
+      throw new GraphError(`onnx: ONNX Runtime refused the model: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
+    }
+  }
+
+  async upload(tensor: HostTensor): Promise<DeviceTensor> {
+    this.#check()
+    return new OnnxTensor(copyHostTensor(tensor), this.#ledger)
+  }
+
+  memory(): MemoryReport {
+    return this.#ledger.report()
+  }
+
+  async dispose(): Promise<void> {
+    this.#disposed = true
+    const all = [...this.#executables]
+    for (const executable of all) executable.dispose()
+    await Promise.all(all.map((e) => e.released))
+  }
+
+  #check(): void {
+    if (this.#disposed) throw new DisposedError('onnx: this backend was disposed')
+  }
+}
+
+function stateOf(graph: Graph, store: StateStore | undefined): OnnxState | undefined {
+  if (store === undefined) {
+    const [first] = graph.states
+    if (first) throw new GraphError(`onnx: the graph reads the state '${first.name}' (of ${graph.states.length}); pass { state } from createState`)
+    return undefined
+  }
+  if (!(store instanceof OnnxState)) throw new GraphError('onnx: the state belongs to another backend; make it with this one\'s createState')
+  return store
+}

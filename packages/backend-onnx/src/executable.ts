@@ -1,0 +1,138 @@
+// A compiled graph: a session and the names of what goes in and out.
+
+import {
+  type DeviceTensor,
+  DisposedError,
+  DTypeError,
+  type Executable,
+  formatShape,
+  type Graph,
+  GraphError,
+  type HostTensor,
+  sameShape,
+  ShapeError,
+  sizeOf,
+  staticShape,
+  typeOf,
+} from '@dynconv/core'
+import type { MemoryLedger } from './memory.ts'
+import type { Program } from './program.ts'
+import type { Engine, OrtTensor, Session } from './session.ts'
+import { type OnnxState, Queue } from './state.ts'
+import { fromOrt, OnnxTensor, toOrt } from './tensors.ts'
+
+/** What an executable is made of. */
+export interface ExecutableParts {
+  readonly engine: Engine
+  readonly session: Session
+  readonly program: Omit<Program, 'model'>
+  readonly graph: Graph
+  readonly state: OnnxState | undefined
+  readonly ledger: MemoryLedger
+  readonly onDispose: (executable: OnnxExecutable) => void
+}
+
+/** The backend's executable. */
+export class OnnxExecutable implements Executable {
+  readonly graph: Graph
+  readonly #parts: ExecutableParts
+  readonly #queue: Queue
+  readonly #release: () => void
+  #released: Promise<void> | undefined
+
+  constructor(parts: ExecutableParts) {
+    this.graph = parts.graph
+    this.#parts = parts
+    // Programs that share a state take turns; others only wait for themselves.
+    this.#queue = parts.state?.queue ?? new Queue()
+    this.#release = parts.ledger.hold(parts.program.constants.count, parts.program.constants.bytes)
+  }
+
+  async run(inputs: readonly (HostTensor | DeviceTensor)[]): Promise<readonly HostTensor[]> {
+    this.#check()
+    const values = checkInputs(this.graph, inputs)
+    return this.#queue.run(() => this.#run(values))
+  }
+
+  async #run(values: readonly HostTensor[]): Promise<readonly HostTensor[]> {
+    const { engine, session, program, state } = this.#parts
+    const feeds: Record<string, OrtTensor> = {}
+    program.inputs.forEach((name, i) => {
+      const value = values[i]
+      if (value) feeds[name] = toOrt(engine, value)
+    })
+    for (const s of program.states) {
+      if (state) feeds[s.input] = toOrt(engine, state.take(s.name, s.layout, true))
+    }
+    const results = await runSession(session, feeds)
+    const take = (name: string, dtype: HostTensor['dtype'], shape: HostTensor['shape']): HostTensor => {
+      const result = results[name]
+      if (!result) throw new GraphError(`onnx: the engine gave no '${name}'`)
+      return fromOrt(result, dtype, shape)
+    }
+    const outputs = this.graph.outputs.map(({ value }, i) => {
+      const { dtype, shape } = typeOf(this.graph, value)
+      return take(program.outputs[i] ?? '', dtype, staticShape('onnx', shape))
+    })
+    const next = program.states.flatMap(({ name, dtype, shape, layout, output }) =>
+      output === undefined ? [] : [[name, { value: take(output, dtype, shape), layout }] as const],
+    )
+    // Only now, when everything is there: a failing run changes no state.
+    state?.commit(new Map(next))
+    return outputs
+  }
+
+  explain(): string {
+    return this.#parts.program.notes.join('\n')
+  }
+
+  dispose(): void {
+    if (this.#released) return
+    const { session, onDispose } = this.#parts
+    this.#released = this.#queue.run(() => session.release())
+    this.#release()
+    onDispose(this)
+  }
+
+  /** Resolves when the session is gone. */
+  get released(): Promise<void> {
+    return this.#released ?? Promise.resolve()
+  }
+
+  #check(): void {
+    if (this.#released) throw new DisposedError('onnx: this program was disposed')
+  }
+}
+
+async function runSession(session: Session, feeds: Record<string, OrtTensor>): Promise<Readonly<Record<string, OrtTensor>>> {
+  try {
+    return await session.run(feeds)
+  } catch (cause) {
+    throw new Error(`onnx: the run failed; no state was changed: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
+  }
+}
+
+// The inputs as host tensors of the graph's types.
+function checkInputs(graph: Graph, inputs: readonly (HostTensor | DeviceTensor)[]): readonly HostTensor[] {
+  if (inputs.length !== graph.inputs.length) {
+    throw new ShapeError(`onnx: run takes ${graph.inputs.length} inputs (${graph.inputs.map((p) => p.name).join(', ')}), got ${inputs.length}`)
+  }
+  return graph.inputs.map(({ name, value }, i) => {
+    const given = inputs[i]
+    if (!given) throw new ShapeError(`onnx: input '${name}' is missing`)
+    const { dtype, shape } = typeOf(graph, value)
+    if (given.dtype !== dtype) throw new DTypeError(`onnx: input '${name}' must be ${dtype}, got ${given.dtype}`)
+    if (!sameShape(given.shape, shape)) throw new ShapeError(`onnx: input '${name}' must be ${formatShape(shape)}, got ${formatShape(given.shape)}`)
+    const host = hostOf(name, given)
+    if (host.data.length !== sizeOf(host.shape)) {
+      throw new ShapeError(`onnx: input '${name}' of ${formatShape(shape)} needs ${sizeOf(host.shape)} elements, got ${host.data.length}`)
+    }
+    return host
+  })
+}
+
+function hostOf(name: string, given: HostTensor | DeviceTensor): HostTensor {
+  if (given instanceof OnnxTensor) return given.value
+  if ('data' in given) return given
+  throw new GraphError(`onnx: input '${name}' is a tensor of another backend (${given.backend}); read it and pass the host tensor`)
+}

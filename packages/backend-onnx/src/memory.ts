@@ -1,0 +1,34 @@
+// The backend's own account of what it holds: device tensors, states, and the constants inside sessions. ONNX Runtime's
+// arena (intermediates of a run) is not in it: it is the engine's and lives as long as the session.
+
+import type { MemoryReport } from '@dynconv/core'
+
+/** Counts live tensors and bytes. */
+export class MemoryLedger {
+  #tensors: number = 0
+  #bytes: number = 0
+  #peak: number = 0
+
+  /** Counts `tensors` tensors of `bytes` bytes together, until the function returned is called (once; again is harmless). */
+  hold(tensors: number, bytes: number): () => void {
+    this.#tensors += tensors
+    this.#bytes += bytes
+    this.touch(0)
+    let held = true
+    return () => {
+      if (!held) return
+      held = false
+      this.#tensors -= tensors
+      this.#bytes -= bytes
+    }
+  }
+
+  /** Lets the peak know of `bytes` more that live for a moment. */
+  touch(bytes: number): void {
+    this.#peak = Math.max(this.#peak, this.#bytes + bytes)
+  }
+
+  report(): MemoryReport {
+    return { liveTensors: this.#tensors, liveBytes: this.#bytes, peakBytes: this.#peak }
+  }
+}

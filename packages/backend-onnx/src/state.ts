@@ -1,0 +1,120 @@
+// State between runs: one tensor a name, in the memory layout of the program that last used it. A program reads and
+// replaces them whole; nothing is copied on the way. Runs, reads and writes of one store follow each other in the order in
+// which they were asked for.
+
+import {
+  copyHostTensor,
+  DisposedError,
+  DTypeError,
+  formatShape,
+  GraphError,
+  type HostTensor,
+  sameShape,
+  ShapeError,
+  type StateInit,
+  type StateStore,
+} from '@dynconv/core'
+import type { Layout } from './lowering.ts'
+import type { MemoryLedger } from './memory.ts'
+
+/** Brings a state (a weight, on the host) from one layout to another. */
+export type ConvertState = (value: HostTensor, from: Layout, to: Layout) => HostTensor
+
+/** Does one thing after another. */
+export class Queue {
+  #last: Promise<unknown> = Promise.resolve()
+
+  /** Starts `job` when everything before it has ended, well or badly. */
+  run<T>(job: () => Promise<T> | T): Promise<T> {
+    const result = this.#last.then(job)
+    this.#last = result.catch(() => undefined)
+    return result
+  }
+}
+
+interface Slot {
+  readonly value: HostTensor
+  readonly layout: Layout
+}
+
+/** The backend's state store. */
+export class OnnxState implements StateStore {
+  readonly names: readonly string[]
+  /** Orders everything that touches this store. */
+  readonly queue: Queue = new Queue()
+  readonly #slots: Map<string, Slot> = new Map()
+  readonly #ledger: MemoryLedger
+  readonly #convert: ConvertState
+  readonly #release: () => void
+  #disposed: boolean = false
+
+  constructor(initial: readonly StateInit[], ledger: MemoryLedger, convert: ConvertState) {
+    for (const { name, data } of initial) {
+      if (this.#slots.has(name)) throw new GraphError(`onnx: two states are named '${name}'`)
+      this.#slots.set(name, { value: copyHostTensor(data), layout: 'plain' })
+    }
+    this.names = [...this.#slots.keys()]
+    this.#ledger = ledger
+    this.#convert = convert
+    this.#release = ledger.hold(initial.length, initial.reduce((sum, s) => sum + s.data.data.byteLength, 0))
+  }
+
+  read(name: string): Promise<HostTensor> {
+    return this.queue.run(() => copyHostTensor(this.take(name, 'plain', false)))
+  }
+
+  write(name: string, value: HostTensor): Promise<void> {
+    // Copied at once: the caller may go on to change it.
+    const copy = copyHostTensor(value)
+    return this.queue.run(() => {
+      const { value: known } = this.#slot(name)
+      if (known.dtype !== copy.dtype) throw new DTypeError(`onnx: state '${name}' holds ${known.dtype}, cannot take ${copy.dtype}`)
+      if (!sameShape(known.shape, copy.shape)) {
+        throw new ShapeError(`onnx: state '${name}' holds ${formatShape(known.shape)}, cannot take ${formatShape(copy.shape)}`)
+      }
+      this.#slots.set(name, { value: copy, layout: 'plain' })
+    })
+  }
+
+  /** The tensor of a state in `layout`, and whether it stays in that layout from now on. */
+  take(name: string, layout: Layout, keep: boolean): HostTensor {
+    const slot = this.#slot(name)
+    if (slot.layout === layout) return slot.value
+    const value = this.#convert(slot.value, slot.layout, layout)
+    if (keep) this.#slots.set(name, { value, layout })
+    return value
+  }
+
+  /** Replaces states after a run. */
+  commit(next: ReadonlyMap<string, Slot>): void {
+    this.#check()
+    this.#ledger.touch([...next.values()].reduce((sum, s) => sum + s.value.data.byteLength, 0))
+    for (const [name, slot] of next) this.#slots.set(name, slot)
+  }
+
+  /** Throws unless the store has the state `name` of this type. */
+  checkType(name: string, dtype: string, shape: HostTensor['shape']): void {
+    const { value } = this.#slot(name)
+    if (value.dtype === dtype && sameShape(value.shape, shape)) return
+    throw new ShapeError(
+      `onnx: the graph's state '${name}' is ${dtype}${formatShape(shape)}, the store holds ${value.dtype}${formatShape(value.shape)}`,
+    )
+  }
+
+  dispose(): void {
+    this.#disposed = true
+    this.#slots.clear()
+    this.#release()
+  }
+
+  #check(): void {
+    if (this.#disposed) throw new DisposedError('onnx: this state was disposed')
+  }
+
+  #slot(name: string): Slot {
+    this.#check()
+    const slot = this.#slots.get(name)
+    if (!slot) throw new GraphError(`onnx: there is no state '${name}'; there are: ${this.names.join(', ') || 'none'}`)
+    return slot
+  }
+}
