@@ -70,8 +70,8 @@ function sessionOptions(threads: number, options: SessionOptions): Ort.Inference
     graphOptimizationLevel: options.optimisation ?? 'basic',
     // Memory patterns plan one block for all intermediates: 1554 instead of 911 MB for a training step, at the same speed.
     enableMemPattern: false,
-    // Errors come back as exceptions; anything less is noise on the user's terminal.
-    logSeverityLevel: 3,
+    // Only what is fatal: errors come back as exceptions, and would be printed a second time.
+    logSeverityLevel: 4,
     // Threads of an idle session that spin steal the cores from the one that runs (3x slower convolutions).
     extra: { session: { force_spinning_stop: '1' } },
     ...(options.profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: options.profile }),

@@ -21,7 +21,7 @@ const views: { readonly [D in DType]: (data: ArrayBufferView) => DataOf[D] } = {
 /** A tensor of ONNX Runtime as a host tensor, over the same memory. */
 export function fromOrt<D extends DType>(t: OrtTensor, dtype: D, shape: StaticShape): HostTensor<D> {
   if (t.type !== dtype || !ArrayBuffer.isView(t.data)) throw new DTypeError(`onnx: expected ${dtype}, the engine gave ${t.type}`)
-  return { dtype, shape, data: views[dtype](t.data) as DataOf[D] }
+  return { dtype, shape, data: views[dtype](t.data) }
 }
 
 /** A tensor that stays with the backend. */
