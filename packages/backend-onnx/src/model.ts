@@ -48,6 +48,7 @@ export class ModelBuilder {
   readonly #outputs: ValueInfoProto[] = []
   readonly #domains: Set<string> = new Set([''])
   readonly #taken: Set<string> = new Set()
+  readonly #reserved: Set<string> = new Set()
   readonly #constants: Map<string, { readonly name: string; readonly bytes: Uint8Array }[]> = new Map()
   readonly #counters: Map<string, number> = new Map()
 
@@ -138,9 +139,16 @@ export class ModelBuilder {
     return name
   }
 
+  /** Keeps a name for an output that is made later. */
+  reserve(name: string): string {
+    this.#reserved.add(this.#take(name))
+    return name
+  }
+
   /** An output of the model: `value` under the name `name`. */
   output(name: string, value: string, dtype: DType, shape: Shape): void {
-    this.#outputs.push(valueInfo(this.#take(name), dtype, shape))
+    if (!this.#reserved.delete(name)) this.#take(name)
+    this.#outputs.push(valueInfo(name, dtype, shape))
     // An output may not itself be an input or an initialiser, nor stand twice: Identity is right in every case, and
     // the engine removes it where it can.
     this.#node('Identity', this.unique('Identity'), [value], [name], {}, {})
