@@ -1,0 +1,254 @@
+// Every blocked kernel against the float64 oracle, on the engine of this machine, with its own block.
+
+import { batchNorm, batchNormInference, conv2d, dynamicConv2d, evaluate, type Graph, gradients, type HostTensor, type OpAttrs, type OpName, optimise, type Tensor, toRef } from '@dynconv/core'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { OnnxBackend } from '../backend.ts'
+import { buildProgram } from '../program.ts'
+import { decodeModel } from '../proto/onnx.ts'
+import { type Engine, loadEngine } from '../session.ts'
+import { type Case, compare, difference, graphOf, randn, type TensorFunction } from '../testing/compare.ts'
+import { layoutsOf } from './layouts.ts'
+import type { Nchwc } from './nchwc.ts'
+import { probeNchwc } from './probe.ts'
+
+let engine: Engine
+let nchwc: Nchwc
+let backend: OnnxBackend
+beforeAll(async () => {
+  engine = await loadEngine(1)
+  const found = await probeNchwc(engine)
+  if (!found) throw new Error('this engine has no blocked layout; these tests need one')
+  nchwc = found
+  backend = new OnnxBackend(engine, layoutsOf(nchwc), {})
+})
+afterAll(() => backend.dispose())
+
+/** How often each op stands in the model of a graph; blocked ops as `nchwc.Conv`. */
+function opsOf(graph: Graph, layouts = layoutsOf(nchwc)): ReadonlyMap<string, number> {
+  const { graph: model } = decodeModel(buildProgram(graph, layouts.policy(graph)).model)
+  const counts = new Map<string, number>()
+  for (const { opType, domain } of model.node) {
+    const name = domain === 'com.microsoft.nchwc' ? `nchwc.${opType}` : opType
+    counts.set(name, (counts.get(name) ?? 0) + 1)
+  }
+  return counts
+}
+
+const emit = <K extends OpName>(op: K, attrs: OpAttrs[K]): TensorFunction => (...inputs) => inputs[0]?.graph.emit(op, attrs, inputs) ?? []
+
+// The result and its gradients by all inputs, of a weighted sum that is not symmetric.
+const withGradients = (f: (...inputs: Tensor[]) => Tensor): TensorFunction => (...inputs) => {
+  const y = f(...inputs)
+  return [y, ...gradients(y.mul(y).add(y).sum(), inputs)]
+}
+
+async function agree(c: Case): Promise<void> {
+  expect(await difference(backend, c), c.name).toBeUndefined()
+}
+
+interface Walk {
+  readonly name: string
+  readonly kernel: readonly [number, number]
+  readonly size: readonly [number, number]
+  readonly attrs?: Partial<OpAttrs['conv2d']>
+}
+
+// Kernels, strides, paddings, dilations and odd sizes; those that have no blocked gradient fall back.
+const walks: readonly Walk[] = [
+  { name: '3x3', kernel: [3, 3], size: [8, 8] },
+  { name: '3x3, odd', kernel: [3, 3], size: [7, 5] },
+  { name: '3x3 on a large image', kernel: [3, 3], size: [17, 16] },
+  { name: '3x3, stride 2', kernel: [3, 3], size: [8, 8], attrs: { stride: [2, 2] } },
+  { name: '3x3, stride 2, large image', kernel: [3, 3], size: [34, 32], attrs: { stride: [2, 2] } },
+  { name: '3x3, stride 2, odd', kernel: [3, 3], size: [7, 9], attrs: { stride: [2, 2] } },
+  { name: '3x3, stride 2 down, 1 across', kernel: [3, 3], size: [8, 6], attrs: { stride: [2, 1] } },
+  { name: '3x3, stride 1 down, 3 across', kernel: [3, 3], size: [6, 9], attrs: { stride: [1, 3] } },
+  { name: '3x3, no padding', kernel: [3, 3], size: [6, 7], attrs: { padding: [0, 0, 0, 0] } },
+  { name: '3x3, asymmetric padding', kernel: [3, 3], size: [6, 7], attrs: { padding: [0, 2, 1, 0] } },
+  { name: '3x3, asymmetric padding, stride 2', kernel: [3, 3], size: [8, 6], attrs: { padding: [0, 1, 1, 2], stride: [2, 2] } },
+  { name: '3x3, dilated', kernel: [3, 3], size: [8, 9], attrs: { dilation: [2, 1], padding: [2, 2, 1, 1] } },
+  { name: '3x3, dilated, stride 2', kernel: [3, 3], size: [8, 8], attrs: { dilation: [2, 2], padding: [2, 2, 2, 2], stride: [2, 2] } },
+  { name: '1x1', kernel: [1, 1], size: [6, 5], attrs: { padding: [0, 0, 0, 0] } },
+  { name: '1x1, stride 2', kernel: [1, 1], size: [8, 6], attrs: { padding: [0, 0, 0, 0], stride: [2, 2] } },
+  { name: '1x1, stride 2, odd', kernel: [1, 1], size: [7, 5], attrs: { padding: [0, 0, 0, 0], stride: [2, 2] } },
+  { name: '1x1, stride 3 across', kernel: [1, 1], size: [4, 9], attrs: { padding: [0, 0, 0, 0], stride: [1, 3] } },
+  { name: '1x1, padded', kernel: [1, 1], size: [4, 4] },
+  { name: '2x3', kernel: [2, 3], size: [5, 8] },
+  { name: '5x1', kernel: [5, 1], size: [9, 4], attrs: { padding: [2, 2, 0, 0] } },
+  { name: '4x4, stride 2', kernel: [4, 4], size: [8, 8], attrs: { stride: [2, 2] } },
+  { name: '2x2, stride 2', kernel: [2, 2], size: [6, 8], attrs: { stride: [2, 2], padding: [0, 0, 0, 0] } },
+  { name: '7x7, stride 2', kernel: [7, 7], size: [12, 12], attrs: { stride: [2, 2], padding: [3, 3, 3, 3] } },
+  { name: 'kernel as large as the image', kernel: [4, 4], size: [4, 4], attrs: { padding: [0, 0, 0, 0] } },
+  { name: 'one pixel', kernel: [3, 3], size: [1, 1] },
+]
+
+interface Channels {
+  readonly name: string
+  readonly batch: number
+  readonly inChannels: (block: number) => number
+  readonly outChannels: (block: number) => number
+  readonly groups?: (block: number) => number
+}
+
+const channelCases: readonly Channels[] = [
+  { name: 'blocks', batch: 3, inChannels: (b) => 2 * b, outChannels: (b) => b },
+  { name: 'one sample', batch: 1, inChannels: (b) => b, outChannels: (b) => 2 * b },
+  { name: 'groups', batch: 2, inChannels: (b) => 2 * b, outChannels: (b) => 4 * b, groups: () => 2 },
+  { name: 'depthwise', batch: 2, inChannels: (b) => 2 * b, outChannels: (b) => 2 * b, groups: (b) => 2 * b },
+  { name: 'stem', batch: 2, inChannels: () => 3, outChannels: (b) => 2 * b },
+  { name: 'no blocks', batch: 2, inChannels: (b) => b + b / 2, outChannels: (b) => b / 2 + b },
+]
+
+const bases = 3
+
+describe.each(channelCases)('$name', (channels) => {
+  const shapes = (walk: Walk) => {
+    const [batch, i, o, groups] = [channels.batch, channels.inChannels(nchwc.block), channels.outChannels(nchwc.block), channels.groups?.(nchwc.block) ?? 1]
+    const attrs = { stride: [1, 1], padding: [1, 1, 1, 1], dilation: [1, 1], groups, ...walk.attrs } as const
+    const kernel = [o, i / groups, ...walk.kernel]
+    const roundings = 8 * (walk.kernel[0] * walk.kernel[1] * Math.max(i, o) + walk.size[0] * walk.size[1] * batch)
+    return { batch, o, attrs, kernel, x: randn([batch, i, ...walk.size], 1), roundings }
+  }
+
+  test.each(walks)('static, $name', async (walk) => {
+    const { o, attrs, kernel, x, roundings } = shapes(walk)
+    const fn = withGradients((t, w, b) => conv2d(t, w, { ...attrs, bias: b }))
+    await agree({ name: walk.name, fn, inputs: [x, randn(kernel, 2), randn([o], 3)], roundings })
+  })
+
+  test.each(walks)('a kernel for every sample, $name', async (walk) => {
+    const { batch, o, attrs, kernel, x, roundings } = shapes(walk)
+    const fn = withGradients((t, w, pi, b) => dynamicConv2d(t, w, pi, { ...attrs, bias: b, form: 'kernels' }))
+    await agree({ name: walk.name, fn, inputs: [x, randn([bases, ...kernel], 2), randn([batch, bases], 3), randn([bases, o], 4)], roundings })
+  })
+})
+
+describe('filter gradients', () => {
+  test('wide layers take the Winograd form, in chunks of the batch', async () => {
+    const channels = 64
+    for (const [batch, size] of [[3, [8, 6]], [5, [18, 16]]] as const) {
+      const fn = emit('conv2dFilterGrad', { stride: [1, 1], padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1, kernelSize: [3, 3] })
+      const inputs = [randn([batch, channels, ...size], 1), randn([batch, channels, ...size], 2)]
+      await agree({ name: `${size.join('x')}`, fn, inputs, roundings: 8 * batch * size[0] * size[1] })
+    }
+  })
+
+  test.each([1, 2, 3, 4, 9])('in chunks of %i samples', async (chunk) => {
+    const b = nchwc.block
+    for (const stride of [1, 2]) {
+      const fn = emit('dynamicConv2dKernelGrad', { stride: [stride, stride], padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1, kernelSize: [3, 3], form: 'kernels', chunk })
+      const inputs = [randn([4, b, 8, 8], 1), randn([4, 2 * b, 8 / stride, 8 / stride], 2), randn([bases, 2 * b, b, 3, 3], 3), randn([4, bases], 4)]
+      await agree({ name: `chunk ${chunk}`, fn, inputs, roundings: 4000 })
+    }
+  })
+})
+
+const norm = (x: Tensor, gamma: Tensor, beta: Tensor): Tensor => batchNorm(x, gamma, beta)[0]
+const one = { stride: 1, padding: 1 } as const
+
+describe('fusions', () => {
+  const images = (b: number, seed: number): HostTensor => randn([3, 2 * b, 6, 5], seed)
+  const kernels = (b: number, seed: number): HostTensor => randn([2 * b, 2 * b, 3, 3], seed)
+  const vector = (b: number, seed: number): HostTensor => randn([2 * b], seed)
+
+  test('a residual and relu go into the convolution', async () => {
+    const b = nchwc.block
+    const fn: TensorFunction = (x, w) => conv2d(x, w, one).add(x).relu()
+    const inputs = [images(b, 1), kernels(b, 2)]
+    await agree({ name: 'residual', fn, inputs, roundings: 2000 })
+    const used = opsOf(graphOf(fn, inputs))
+    expect(used.get('nchwc.Conv')).toBe(1)
+    expect([used.get('Add'), used.get('Relu')]).toEqual([undefined, undefined])
+  })
+
+  test('a residual and relu go into a normalisation, and the gradient is masked without a comparison', async () => {
+    const b = nchwc.block
+    const fn = withGradients((x, w, gamma, beta) => norm(conv2d(x, w, one), gamma, beta).add(x).relu())
+    const inputs = [images(b, 1), kernels(b, 2), vector(b, 3), vector(b, 4)]
+    await agree({ name: 'block', fn, inputs, roundings: 20000 })
+    const used = opsOf(graphOf(fn, inputs))
+    expect(used.get('HardSigmoid')).toBe(1)
+    expect([used.get('Greater'), used.get('Where'), used.get('Relu')]).toEqual([undefined, undefined, undefined])
+  })
+
+  const sums: Readonly<Record<string, (t: readonly Tensor[]) => Tensor>> = {
+    'two convolutions': ([x, w, v]) => conv2d(x!, w!, one).add(conv2d(x!, v!, one)),
+    'two convolutions, relu': ([x, w, v]) => conv2d(x!, w!, one).add(conv2d(x!, v!, one)).relu(),
+    'a tree of sums': ([x, w, v]) => x!.add(conv2d(x!, w!, one).add(x!.mul(2))).add(conv2d(x!, v!, one).add(x!)).relu(),
+    'a sum that is read twice': ([x, w]) => { const s = conv2d(x!, w!, one).add(x!); return s.relu().add(s.mul(0.5)) },
+    'a convolution that is read twice': ([x, w]) => { const y = conv2d(x!, w!, one); return y.add(x!).mul(y) },
+    'a convolution plus itself': ([x, w]) => { const y = conv2d(x!, w!, one); return y.add(y) },
+    'a value per channel': ([x, w, , c]) => conv2d(x!, w!, one).add(c!.reshape([1, -1, 1, 1])).relu(),
+    'a value per channel, broadcast': ([x, w, , c]) => conv2d(x!, w!, one).add(c!.reshape([-1, 1, 1]).broadcastTo(x!.shape)).relu(),
+    'a value per sample and channel': ([x, w]) => conv2d(x!, w!, one).add(x!.sum([2, 3], true)).relu(),
+    'a value per pixel': ([x, w]) => conv2d(x!, w!, one).add(x!.sum([0, 1], true)).relu(),
+    'a number': ([x, w]) => conv2d(x!, w!, one).add(1).relu(),
+    'values per sample on both sides of a normalisation': ([x, w, , c]) => norm(conv2d(x!, w!, one), c!, c!).add(x!.sum([2, 3], true)).add(x!.mean([2, 3], true)).relu(),
+    'a gate per channel': ([x, w]) => conv2d(x!, w!, one).mul(x!.mean([2, 3], true).sigmoid()),
+    'relu of the input alone': ([x, w]) => conv2d(x!.relu(), w!, one),
+    'clamp, a smooth activation': ([x, w]) => { const y = conv2d(x!, w!, one); return y.clamp(0, 6).add(y.mul(y.sigmoid())) },
+    'a transposed convolution with relu': ([x, w]) => x!.graph.emit('conv2dInputGrad', { stride: [1, 1], padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1, inputSize: [6, 5] }, [x!, w!])[0]!.add(x!).relu(),
+    'selection by a comparison': ([x, w]) => { const y = conv2d(x!, w!, one); return y.greater(x!).select(y, x!.mul(0.1)) },
+    'maximum over pixels': ([x, w]) => conv2d(x!, w!, one).maxOver([2, 3]),
+    'reshape and back': ([x, w, v]) => conv2d(conv2d(x!, w!, one).flatten(1).mul(2).reshape(x!.shape), v!, one),
+    'sums over some axes': ([x, w]) => { const y = conv2d(x!, w!, one); return y.sum([2, 3], true).add(y.sum([0, 2, 3], true)).add(y.sum([1], true)).add(y.sum()) },
+  }
+  test.each(Object.keys(sums))('%s', async (name) => {
+    const b = nchwc.block
+    const fn = withGradients((...t) => sums[name]!(t))
+    // Inputs that the function does not read have zero gradients.
+    const inputs = [images(b, 1), kernels(b, 2), kernels(b, 3), vector(b, 4)]
+    await agree({ name, fn, inputs, roundings: 40000 })
+    const graph = optimise(graphOf(fn, inputs))
+    const again: Case = { name: `${name}, optimised`, fn, inputs, roundings: 40000 }
+    expect(await differenceOf(graph, again)).toBeUndefined()
+  })
+
+  test('dynamic: residual, bias and relu go into the convolution; backward, what is added per sample is its bias', async () => {
+    const b = nchwc.block
+    const fn = withGradients((x, w, pi, bias, v) => {
+      const gates = x.mean([2, 3]).matmul(v).softmax(1).mul(pi)
+      return dynamicConv2d(x, w, gates, { ...one, bias, form: 'kernels' }).add(x).relu()
+    })
+    const inputs = [images(b, 1), randn([bases, 2 * b, 2 * b, 3, 3], 2), randn([3, bases], 3), randn([bases, 2 * b], 4), randn([2 * b, bases], 5)]
+    await agree({ name: 'dynamic', fn, inputs, roundings: 40000 })
+    const graph = optimise(graphOf(fn, inputs))
+    expect(await differenceOf(graph, { name: 'optimised', fn, inputs, roundings: 40000 })).toBeUndefined()
+    const used = opsOf(graph)
+    // Forward, the turned one backward, and nothing that adds or broadcasts over images.
+    expect(used.get('nchwc.Conv')).toBe(2)
+    expect(used.get('Expand')).toBeUndefined()
+  })
+
+  async function differenceOf(graph: Graph, c: Case) {
+    const program = await backend.compile(graph)
+    try {
+      const expected = evaluate(graph, c.inputs.map(toRef)).outputs
+      const outputs = await program.run(c.inputs)
+      return outputs.map((t, i) => compare(t, expected[i], c.roundings ?? 4)).find((d) => d !== undefined)
+    } finally {
+      program.dispose()
+    }
+  }
+})
+
+describe('normalisation', () => {
+  test('the variance keeps its digits where the mean is a thousand deviations', async () => {
+    const b = nchwc.block
+    const w = { dtype: 'float32', shape: [b, b, 1, 1], data: Float32Array.from({ length: b * b }, (_, i) => Number(i % (b + 1) === 0)) } as const
+    const x = randn([4, b, 8, 8], 1)
+    const far = { ...x, data: x.data.map((v) => v + 1000) } as HostTensor
+    const fn: TensorFunction = (t, k, gamma, beta) => norm(conv2d(t, k), gamma, beta)
+    // Deviations of 1 around 1000 are known to 2^-24 * 1000 of themselves; E[x^2] - mean^2 would know none of them.
+    await agree({ name: 'far', fn, inputs: [far, w, randn([b], 3), randn([b], 4)], roundings: 4000 })
+  })
+
+  test('with given statistics', async () => {
+    const b = nchwc.block
+    const fn: TensorFunction = (x, w, gamma, beta, mean, variance) =>
+      batchNormInference(conv2d(x, w, one), gamma, beta, mean, variance.square()).add(x).relu()
+    const inputs = [randn([2, b, 6, 5], 1), randn([b, b, 3, 3], 2), ...[3, 4, 5, 6].map((seed) => randn([b], seed))]
+    await agree({ name: 'inference', fn, inputs, roundings: 4000 })
+    expect(opsOf(graphOf(fn, inputs)).get('nchwc.Conv')).toBe(2)
+  })
+})

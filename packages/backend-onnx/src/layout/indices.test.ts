@@ -1,0 +1,170 @@
+import { describe, expect, test } from 'vitest'
+import {
+  type Axis,
+  blockCount,
+  columnShifts,
+  im2colPixels,
+  type KernelBlocks,
+  rowShiftPixels,
+  rowShifts,
+  subPixel,
+  subPixelBlocks,
+  turnedBlocks,
+  winogradGrad,
+  winogradInput,
+} from './indices.ts'
+
+const axis = (input: number, kernel: number, stride: number, dilation: number, before: number, after: number): Axis => ({
+  input,
+  output: Math.floor((input + before + after - (kernel - 1) * dilation - 1) / stride) + 1,
+  kernel,
+  stride,
+  dilation,
+  before,
+})
+
+const axes: readonly Axis[] = [
+  axis(8, 3, 1, 1, 1, 1),
+  axis(7, 3, 2, 1, 1, 1),
+  axis(9, 2, 1, 3, 0, 2),
+  axis(6, 1, 2, 1, 0, 0),
+  axis(5, 5, 1, 1, 2, 2),
+  axis(10, 4, 3, 1, 2, 0),
+]
+
+// What the convolution of one row or column reads: the input position of output p at kernel position u.
+const reads = (a: Axis, p: number, u: number): number | undefined => {
+  const at = p * a.stride + u * a.dilation - a.before
+  return at >= 0 && at < a.input ? at : undefined
+}
+
+describe.each(axes)('axis %o', (a) => {
+  test('row shifts are what each output row meets at each kernel row', () => {
+    const index = rowShifts(a)
+    expect(index).toHaveLength(a.kernel * a.output)
+    for (let u = 0; u < a.kernel; u++) for (let p = 0; p < a.output; p++) expect(index[u * a.output + p]).toBe(reads(a, p, u) ?? a.input)
+  })
+
+  test('row shifts over pixels keep the column', () => {
+    const columns = axis(3, 1, 1, 1, 0, 0)
+    const index = rowShiftPixels(a, columns)
+    let at = 0
+    for (let p = 0; p < a.output; p++) {
+      for (let c = 0; c < 3; c++) {
+        for (let u = 0; u < a.kernel; u++) {
+          const row = reads(a, p, u)
+          expect(index[at++]).toBe(row === undefined ? a.input * 3 : row * 3 + c)
+        }
+      }
+    }
+    expect(index).toHaveLength(at)
+  })
+
+  test('column shifts find the output column that meets an input column', () => {
+    const rows = axis(2, 1, 1, 1, 0, 0)
+    const index = columnShifts(rows, a)
+    let at = 0
+    for (let p = 0; p < 2; p++) {
+      for (let c = 0; c < a.input; c++) {
+        for (let v = 0; v < a.kernel; v++) {
+          const q = Array.from({ length: a.output }, (_, i) => i).find((i) => reads(a, i, v) === c)
+          expect(index[at++]).toBe(q === undefined ? 2 * a.output : p * a.output + q)
+        }
+      }
+    }
+    expect(index).toHaveLength(at)
+  })
+
+  test('im2col reads the pixel of each tap', () => {
+    const columns = axis(4, 2, 1, 1, 1, 0)
+    const index = im2colPixels(a, columns)
+    let at = 0
+    for (let p = 0; p < a.output; p++) {
+      for (let q = 0; q < columns.output; q++) {
+        for (let u = 0; u < a.kernel; u++) {
+          for (let v = 0; v < 2; v++) {
+            const [r, c] = [reads(a, p, u), reads(columns, q, v)]
+            expect(index[at++]).toBe(r === undefined || c === undefined ? a.input * 4 : r * 4 + c)
+          }
+        }
+      }
+    }
+    expect(index).toHaveLength(at)
+  })
+})
+
+test('sub-pixel taps meet the same pairs as the convolution', () => {
+  for (const a of axes.filter((candidate) => candidate.dilation === 1)) {
+    const { stride, first, size, taps } = subPixel(a)
+    expect(taps).toHaveLength(stride)
+    // Every (input h, output p, tap u) with h = p s + u - before, written as residue r = h mod s, cell h div s, e = p - cell.
+    const expected = new Set<string>()
+    for (let p = 0; p < a.output; p++) {
+      for (let u = 0; u < a.kernel; u++) {
+        const h = reads(a, p, u)
+        if (h !== undefined) expected.add([h % stride, p - Math.floor(h / stride), u].join())
+      }
+    }
+    const found = new Set(taps.flatMap((row, r) => row.flatMap((u, j) => (u < 0 ? [] : [[r, first + j, u].join()]))))
+    for (const pair of expected) expect(found).toContain(pair)
+    for (const row of taps) expect(row).toHaveLength(size)
+  }
+})
+
+// Blocks by their coordinates, so that an order can be read off.
+const coordinates = (k: KernelBlocks): ReadonlyMap<number, readonly number[]> => {
+  const [kh, kw] = k.kernelSize
+  const result = new Map<number, readonly number[]>()
+  for (let n = 0; n < k.count; n++)
+    for (let g = 0; g < k.groups; g++)
+      for (let o = 0; o < k.outBlocks; o++)
+        for (let i = 0; i < k.inBlocks; i++) for (let u = 0; u < kh; u++) for (let v = 0; v < kw; v++) result.set(result.size, [n, g, o, i, u, v])
+  return result
+}
+
+test('turned blocks exchange the channels and reverse the taps', () => {
+  const k: KernelBlocks = { count: 2, groups: 2, outBlocks: 3, inBlocks: 2, kernelSize: [3, 2] }
+  const at = coordinates(k)
+  const index = turnedBlocks(k)
+  expect(new Set(index).size).toBe(blockCount(k))
+  let place = 0
+  for (let n = 0; n < 2; n++)
+    for (let g = 0; g < 2; g++)
+      for (let i = 0; i < 2; i++)
+        for (let o = 0; o < 3; o++)
+          for (let u = 0; u < 3; u++) for (let v = 0; v < 2; v++) expect(at.get(index[place++] ?? -1)).toEqual([n, g, o, i, 2 - u, 1 - v])
+})
+
+test('sub-pixel blocks put each tap where its residue reads it, and the zero block elsewhere', () => {
+  const k: KernelBlocks = { count: 2, groups: 1, outBlocks: 2, inBlocks: 3, kernelSize: [3, 1] }
+  const [rows, columns] = [subPixel(axis(8, 3, 2, 1, 1, 1)), subPixel(axis(6, 1, 3, 1, 0, 0))]
+  const at = coordinates(k)
+  const index = subPixelBlocks(k, rows, columns)
+  let place = 0
+  for (let n = 0; n < 2; n++)
+    for (const rowTaps of rows.taps)
+      for (const columnTaps of columns.taps)
+        for (let i = 0; i < 3; i++)
+          for (let o = 0; o < 2; o++)
+            for (const u of rowTaps)
+              for (const v of columnTaps) {
+                const block = index[place++] ?? -1
+                if (u < 0 || v < 0) expect(block).toBe(blockCount(k))
+                else expect(at.get(block)).toEqual([n, 0, o, i, u, v])
+              }
+  expect(index).toHaveLength(place)
+})
+
+test('Winograd windows overlap by two pixels, tiles of dY lie side by side', () => {
+  const input = winogradInput(4, 6, 2, 1)
+  // Sample 1 of 4x6 pixels and a zero row; tile (0, 0) begins at (-1, -1), so its place (1, 1) is pixel (0, 0).
+  const [samples, tiles] = [2, 6]
+  expect(input).toHaveLength(16 * samples * tiles)
+  expect(input[0]).toBe(25 + 24)
+  expect(input[5 * samples * tiles]).toBe(25)
+  // Sample 2, tile (1, 2): place (2, 1) is pixel (3, 4).
+  expect(input[9 * samples * tiles + tiles + 5]).toBe(2 * 25 + 3 * 6 + 4)
+  const grad = winogradGrad(4, 6, 2, 1)
+  expect([...grad].sort((a, b) => a - b)).toEqual(Array.from({ length: 48 }, (_, i) => 24 + i))
+  expect(grad[3 * samples * tiles + 5]).toBe(24 + 3 * 6 + 5)
+})
