@@ -20,6 +20,7 @@ import {
   UnsupportedOpError,
 } from '@dynconv/core'
 import { OnnxExecutable } from './executable.ts'
+import { blockedLayouts } from './layout/layouts.ts'
 import type { LayoutPolicy } from './lowering.ts'
 import { MemoryLedger } from './memory.ts'
 import { buildProgram } from './program.ts'
@@ -33,6 +34,11 @@ export interface OnnxOptions {
   readonly threads?: number
   /** How hard the engine rewrites a program when it loads it; 'basic' unless given (more takes longer and gains nothing). */
   readonly optimisation?: Optimisation
+  /**
+   * 'auto' (unless given) keeps images and kernels in the engine's blocked layout where that is faster and the engine has
+   * it; 'plain' keeps everything in NCHW.
+   */
+  readonly layout?: 'auto' | 'plain'
 }
 
 /** What chooses memory layouts. */
@@ -62,7 +68,8 @@ export const plainLayouts: Layouts = {
  */
 export async function onnx(options: OnnxOptions = {}): Promise<Backend> {
   const engine = await loadEngine(options.threads)
-  return new OnnxBackend(engine, plainLayouts, options)
+  const blocked = options.layout === 'plain' ? undefined : await blockedLayouts(engine)
+  return new OnnxBackend(engine, blocked ?? plainLayouts, options)
 }
 
 /** The backend over a loaded engine. */

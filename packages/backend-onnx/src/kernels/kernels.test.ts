@@ -12,7 +12,7 @@ const cases: { readonly [K in OpName]: readonly Case[] } = { ...elementwiseCases
 
 let backend: Awaited<ReturnType<typeof onnx>>
 beforeAll(async () => {
-  backend = await onnx({ threads: 1 })
+  backend = await onnx({ threads: 1, layout: 'plain' })
 })
 afterAll(() => backend.dispose())
 
