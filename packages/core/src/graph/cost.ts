@@ -55,10 +55,11 @@ export function bytesOf(type: ValueType): number {
 
 function nodeCost(graph: Graph, node: Node): NodeCost {
   const shapes = (ids: readonly ValueId[]): readonly StaticShape[] => ids.map((id) => staticShape(`cost: ${node.op}`, typeOf(graph, id).shape))
+  const [inputs, outputs] = [shapes(node.inputs), shapes(node.outputs)]
   const def = ops[node.op] as OpDef<OpName>
   return {
     op: node.op,
-    macs: def.macs?.(node.attrs, shapes(node.inputs), shapes(node.outputs)) ?? 0,
+    macs: def.macs?.(node.attrs, inputs, outputs) ?? 0,
     bytes: [...node.inputs, ...node.outputs].reduce((sum, id) => sum + bytesOf(typeOf(graph, id)), 0),
   }
 }

@@ -96,9 +96,9 @@ const defaultBudgetBytes = 256 * 2 ** 20
 // second as for an accelerator of 10 T and 2 TB a second, about 4.
 const macsPerByte = 4
 
-/** The cost of an engine that nobody has measured: multiply-adds, and bytes at the price of 4 each. */
+/** The cost on an engine that nobody has measured: multiply-adds, and bytes at the price of 4 each. */
 export const arithmeticAndBytes: DynamicConvCost = {
-  unit: 'multiply-adds',
+  unit: 'multiply-adds (a byte counts 4)',
   estimate: ({ macs, extraBytes }, form) => macs[form] + macsPerByte * extraBytes[form],
 }
 
@@ -138,7 +138,7 @@ export function formatChoice(choice: FormChoice): string {
     ? ` [${layer.batch}, ${layer.inChannels}, ${layer.inputSize.join(', ')}] -> ${layer.outChannels} channels, ${layer.kernelSize.join('x')}, K=${layer.numBases}` +
       (layer.groups > 1 ? `, groups=${layer.groups}` : '')
     : ''
-  return `${op} ${bases}:${shapes}: form ${form}${chunk ? ` in chunks of ${chunk} samples` : ''} (${reason})`
+  return `${op} ${bases}${shapes}: form ${form}${chunk ? ` in chunks of ${chunk} samples` : ''} (${reason})`
 }
 
 type DynamicNode = Extract<Node, { readonly op: DynamicConvOp }>

@@ -5,6 +5,7 @@
 // (comparisons, argMax, casts to integers) reads only values that no rounding has touched. So float32 and float64 agree to
 // ordinary roundings, and graphs contain what passes look for: repeated, idle, constant and dead nodes.
 
+import { gradients } from '../autodiff/gradients.ts'
 import type { StateInit } from '../backend/contract.ts'
 import { GraphBuilder } from '../graph/builder.ts'
 import type { Graph, StateKind } from '../graph/graph.ts'
@@ -24,11 +25,13 @@ export interface RandomGraphOptions {
    * (no size that occurs elsewhere) have the same nodes.
    */
   readonly openBatch?: boolean
+  /** Whether gradients by an input and the last parameters come out too: many more nodes, of the ops that only gradients need. */
+  readonly gradients?: boolean
 }
 
 /** A graph, and what to run it on. */
 export interface RandomGraph {
-  /** 5 to 30 nodes. */
+  /** 5 to 30 nodes, gradients apart. */
   readonly graph: Graph
   /** In the graph's order; for a named batch, tensors of batch 2. */
   readonly inputs: readonly HostTensor[]
@@ -86,6 +89,11 @@ export function randomGraph(seed: number, options: RandomGraphOptions = {}): Ran
     }
   }
   emitOutputs(builder, pool, random)
+  if (options.gradients) {
+    const parameters = states.filter((s) => s.kind === 'parameter').slice(-3)
+    const wrt = [at(pool, 0).t, ...parameters.map((s) => builder.readState(s.name, s.kind, 'float32', s.data.shape))]
+    gradients(at(pool, pool.length - 1).t.square().sum(), wrt).forEach((g, i) => builder.output(`dy_d${i}`, g))
+  }
   return { graph: builder.build(), inputs, states }
 }
 
