@@ -55,10 +55,16 @@ async function importOrt(): Promise<OrtModule> {
   try {
     return await import('onnxruntime-node')
   } catch (cause) {
-    const missing = cause instanceof Error && 'code' in cause && (cause.code === 'ERR_MODULE_NOT_FOUND' || cause.code === 'MODULE_NOT_FOUND')
-    const reason = missing ? 'onnxruntime-node is not installed' : `onnxruntime-node does not load (${cause instanceof Error ? cause.message : String(cause)})`
-    throw new BackendUnavailableError(`onnx: ${reason}; run: npm install onnxruntime-node`, { cause })
+    throw unavailable(cause)
   }
+}
+
+/** What to tell a user whose `import('onnxruntime-node')` failed with `cause`. */
+export function unavailable(cause: unknown): BackendUnavailableError {
+  const message = cause instanceof Error ? cause.message : String(cause)
+  const missing = /Cannot find (package|module) 'onnxruntime-node'/.test(message)
+  const reason = missing ? 'onnxruntime-node is not installed' : `onnxruntime-node does not load (${message})`
+  return new BackendUnavailableError(`onnx: ${reason}; run: npm install onnxruntime-node@latest`, { cause })
 }
 
 function sessionOptions(threads: number, options: SessionOptions): Ort.InferenceSession.SessionOptions {
@@ -72,8 +78,12 @@ function sessionOptions(threads: number, options: SessionOptions): Ort.Inference
     enableMemPattern: false,
     // Only what is fatal: errors come back as exceptions, and would be printed a second time.
     logSeverityLevel: 4,
-    // Threads of an idle session that spin steal the cores from the one that runs (3x slower convolutions).
-    extra: { session: { force_spinning_stop: '1' } },
+    extra: {
+      // Threads of an idle session that spin steal the cores from the one that runs (3x slower convolutions).
+      session: { force_spinning_stop: '1' },
+      // Without a limit, a zero gradient that fills an activation becomes a constant of that size that the session keeps.
+      optimization: { constant_folding_max_output_size_in_bytes: String(2 ** 20) },
+    },
     ...(options.profile === undefined ? {} : { enableProfiling: true, profileFilePrefix: options.profile }),
   }
 }
