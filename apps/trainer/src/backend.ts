@@ -2,11 +2,11 @@
 
 import type { Backend } from '@dynconv/core'
 
-/** The names of the engines. */
-export const backendNames = ['onnx', 'reference'] as const
-
 /** An engine's name. */
-export type BackendName = (typeof backendNames)[number]
+export type BackendName = 'onnx' | 'reference'
+
+/** The names of the engines. */
+export const backendNames: readonly BackendName[] = ['onnx', 'reference']
 
 /** How to start an engine. */
 export interface BackendOptions {

@@ -36,7 +36,7 @@ export async function resumePoint(out: string, given: { readonly [name: string]:
   const stored = configOf(from)
   for (const name of fieldNames) {
     if (given[name] !== undefined && given[name] !== stored[name] && !changeable.includes(name)) {
-      throw new ValueError(`--resume: ${flag(name)} is ${String(stored[name] ?? 'not set')} in ${out} and cannot become ${String(given[name])}; leave it out, or start anew in another --out`)
+      throw new ValueError(`--resume: ${flag(name)} is ${JSON.stringify(stored[name]) ?? 'not set'} in ${out} and cannot become ${JSON.stringify(given[name])}; leave it out, or start anew in another --out`)
     }
   }
   const config = checkConfig({ ...stored, ...Object.fromEntries(changeable.flatMap((name) => (given[name] === undefined ? [] : [[name, given[name]]]))) })

@@ -116,6 +116,13 @@ export async function readHistory(file: string): Promise<readonly MetricsRecord[
   })
 }
 
+/** The median over epochs, which the first one’s compilation does not touch. */
+export function secondsPerEpoch(epochs: readonly EpochRecord[]): number {
+  const sorted = epochs.map((e) => e.seconds).sort((a, b) => a - b)
+  const middle = sorted.length / 2
+  return ((sorted[Math.ceil(middle) - 1] ?? Number.NaN) + (sorted[Math.floor(middle)] ?? Number.NaN)) / 2
+}
+
 function isRecord(value: unknown): value is MetricsRecord {
   const field = (name: string): unknown => (typeof value === 'object' && value !== null ? Reflect.get(value, name) : undefined)
   return (field('type') === 'step' || field('type') === 'epoch') && Number.isSafeInteger(field('step')) && Number.isSafeInteger(field('epoch'))

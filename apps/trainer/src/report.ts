@@ -5,7 +5,7 @@ import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
 import { fieldNames, flag, type RunConfig } from './config.ts'
 import { formatCount, formatPercent, formatSeconds } from './format.ts'
-import type { EpochRecord, StepRecord } from './history.ts'
+import { type EpochRecord, secondsPerEpoch, type StepRecord } from './history.ts'
 import type { NetworkCost } from './network.ts'
 
 /** A run as the report shows it. */
@@ -62,9 +62,9 @@ export function reportHtml(title: string, runs: readonly ReportedRun[]): string 
   if (runs.some((run) => run.epochs.length)) plots.append(...[accuracyPlot(document, runs), lossPlot(document, runs)].map(([caption, plot]) => page.figure(caption, plot)))
   else page.add('p', 'No epoch was completed.', 'note')
   for (const run of runs.filter(({ epochs }) => epochs.some((e) => Object.keys(e.entropy).length))) {
-    plots.append(page.figure(`How evenly the bases are mixed${runs.length > 1 ? ` (${run.name})` : ''}`, entropyPlot(document, run)))
+    plots.append(page.figure(`Routing entropy${runs.length > 1 ? ` (${run.name})` : ''}`, entropyPlot(document, run)))
   }
-  page.add('p', 'Evenness is the entropy of a layer’s mixture over log K, averaged over test images: 1, all bases equally; 0, one basis for each image.', 'note')
+  page.add('p', 'Routing entropy: of a layer’s mixture, over log K, averaged over test images. 1: all bases equally; 0: one basis for each image.', 'note')
   for (const { name, cost } of runs) {
     page.add('h2', `Layers of ${name}`)
     page.table(
@@ -78,13 +78,6 @@ export function reportHtml(title: string, runs: readonly ReportedRun[]): string 
     fieldNames.map((field) => [flag(field), ...runs.map(({ config }) => String(config[field] ?? ''))]),
   )
   return document.toString()
-}
-
-/** The median over epochs, which the first one’s compilation does not touch. */
-export function secondsPerEpoch(epochs: readonly EpochRecord[]): number {
-  const sorted = epochs.map((e) => e.seconds).sort((a, b) => a - b)
-  const middle = sorted.length / 2
-  return ((sorted[Math.ceil(middle) - 1] ?? Number.NaN) + (sorted[Math.floor(middle)] ?? Number.NaN)) / 2
 }
 
 type Doc = ReturnType<typeof parseHTML>['document']
@@ -106,7 +99,8 @@ function frame(document: Doc, label: string, marks: Plot.Markish[], y: Plot.Scal
     ariaLabel: label,
     style: { fontSize: '12px' },
     color: { legend: true },
-    x: { label: 'epoch', nice: true },
+    // Epochs are whole; what Plot puts between them stays without a number.
+    x: { label: 'epoch', tickFormat: (epoch: number) => (Number.isInteger(epoch) ? String(epoch) : '') },
     y: { grid: true, label, ...y },
     marks,
   })
@@ -140,7 +134,7 @@ function lossPlot(document: Doc, runs: readonly ReportedRun[]): Captioned {
 
 function entropyPlot(document: Doc, { epochs }: ReportedRun): ReturnType<typeof Plot.plot> {
   const points = epochs.flatMap((e) => Object.entries(e.entropy).map(([curve, y]) => ({ x: e.epoch, y, curve })))
-  return frame(document, 'evenness', curves(points, true), { domain: [0, 1] })
+  return frame(document, 'entropy / log K', curves(points, true), { domain: [0, 1] })
 }
 
 function thinned({ steps, epochs }: ReportedRun): readonly { readonly x: number; readonly y: number }[] {

@@ -68,9 +68,9 @@ export function terminalProgress(name: string = ''): Progress {
 /** An epoch as one line. */
 export function epochLine(e: EpochRecord, epochs: number): string {
   const mixing = Object.values(e.entropy)
-  const evenness = mixing.length ? ` | evenness ${(mixing.reduce((a, b) => a + b, 0) / mixing.length).toFixed(3)}` : ''
+  const entropy = mixing.length ? ` | routing entropy ${(mixing.reduce((a, b) => a + b, 0) / mixing.length).toFixed(3)}` : ''
   const count = `${e.epoch}/${epochs}`.padStart(2 * `${epochs}`.length + 1)
-  return `epoch ${count} | train ${e.trainLoss.toFixed(4)} ${formatPercent(e.trainAccuracy)} | test ${e.testLoss.toFixed(4)} ${formatPercent(e.testAccuracy)}${evenness} | ${formatSeconds(e.seconds)}`
+  return `epoch ${count} | train ${e.trainLoss.toFixed(4)} ${formatPercent(e.trainAccuracy)} | test ${e.testLoss.toFixed(4)} ${formatPercent(e.testAccuracy)}${entropy} | ${formatSeconds(e.seconds)}`
 }
 
 /** Shows downloads on standard error. */

@@ -1,19 +1,28 @@
 // Options that several commands share, in yargs' terms.
 
-import type { Argv, Options } from 'yargs'
-import { backendNames } from '../backend.ts'
+import type { Argv } from 'yargs'
+import { type BackendName, backendNames } from '../backend.ts'
 import { fieldNames, fields, flag, groups, type RunConfig } from '../config.ts'
 
+interface Described {
+  readonly describe: string
+  readonly group?: string
+  readonly requiresArg?: boolean
+}
+
 /** Where and how to run. */
-export const engineOptions = {
-  backend: { choices: backendNames, default: 'onnx' as const, describe: 'the engine: ONNX Runtime, or the slow reference', group: 'Engine:' },
-  threads: { type: 'number', describe: 'threads of the engine [default: all cores]', group: 'Engine:' },
-} as const satisfies Record<string, Options>
+export const engineOptions: {
+  readonly backend: Described & { readonly choices: readonly BackendName[]; readonly default: BackendName }
+  readonly threads: Described & { readonly type: 'number' }
+} = {
+  backend: { choices: backendNames, default: 'onnx', describe: 'the engine: ONNX Runtime, or the slow reference', group: 'Engine:' },
+  threads: { type: 'number', describe: 'threads of the engine [default: all cores]', group: 'Engine:', requiresArg: true },
+}
 
 /** What every command takes. */
-export const jsonOption = {
-  json: { type: 'string', describe: 'write what was printed to this file, as JSON' },
-} as const satisfies Record<string, Options>
+export const jsonOption: { readonly json: Described & { readonly type: 'string' } } = {
+  json: { type: 'string', describe: 'write what was printed to this file, as JSON', requiresArg: true },
+}
 
 /**
  * Adds options of a run, all unless `names` says which. Defaults are shown, but not filled in: a resumed run must know what

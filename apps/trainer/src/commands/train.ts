@@ -9,9 +9,9 @@ import { checkConfig, type RunConfig } from '../config.ts'
 import { loadData } from '../data.ts'
 import { filesOf, prepareFolder, resumePoint } from '../folder.ts'
 import { formatCount, formatPercent, formatSeconds } from '../format.ts'
+import { secondsPerEpoch } from '../history.ts'
 import { INTERRUPTED, listenForInterrupt } from '../interrupt.ts'
 import { networkCost } from '../network.ts'
-import { reportHtml, secondsPerEpoch } from '../report.ts'
 import { type RunResult, trainRun } from '../run.ts'
 import { downloadProgress, terminalProgress } from '../terminal.ts'
 import { engineOptions, jsonOption, typed, withRunOptions } from './options.ts'
@@ -69,6 +69,8 @@ async function conclude(result: RunResult, out: string, backend: Backend): Promi
   const { config, history, net, facts, interrupted } = result
   const files = filesOf(out)
   const cost = networkCost(net, facts, backend)
+  // Drawing takes longer to load than all the rest: only where there is something to draw.
+  const { reportHtml } = await import('../report.ts')
   await writeFileAtomic(files.report, reportHtml(`${config.model} on ${config.dataset}`, [{ name: config.bases > 1 ? `K=${config.bases}` : 'static', config, steps: history.steps, epochs: history.epochs, cost }]))
   const last = history.epochs.at(-1)
   const best = history.epochs.toSorted((a, b) => b.testAccuracy - a.testAccuracy)[0]

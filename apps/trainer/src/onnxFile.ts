@@ -1,28 +1,34 @@
-// Whether an exported .onnx computes what its network does: the file is run by ONNX Runtime alone, without this project's
-// backend.
+// A trained network as an .onnx file, and whether that computes what the network does: the file is run by ONNX Runtime
+// alone, without this project's backend.
 
+import { exportOnnx } from '@dynconv/backend-onnx'
 import { type Backend, compile, type HostTensor, hostTensor, type Module, toFloat64 } from '@dynconv/core'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
+import type { DataFacts } from './data.ts'
 
 /** Both sides compute in float32, in another order; logits are of the order of 1 to 10. */
 const TOLERANCE = 1e-3
 
-/** Throws where an exported file differs from its network by more than rounding. */
-export function checkDifference(file: string, difference: number): void {
-  if (difference < TOLERANCE) return
-  throw new Error(`${file} computes something else than its network: outputs differ by up to ${difference}, expected less than ${TOLERANCE}; please report this`)
+/** What pixels / 255 become before they go into the network. */
+export function normalisation({ mean, std }: Pick<DataFacts, 'mean' | 'std'>): string {
+  return `pixels / 255 normalised with mean [${mean.join(', ')}] and std [${std.join(', ')}]`
 }
 
 /**
- * The largest absolute difference between the outputs of `net` on `backend` and of the file, for `images`; infinite where
- * they differ in shape or one of them is no number.
+ * Writes `net` to an .onnx file and compares its outputs for `images` with the network's on `backend`.
+ *
+ * @returns the largest absolute difference
+ * @throws FileError when the file cannot be written; Error where it differs by more than rounding
  */
-export async function onnxDifference(net: Module, file: string, images: HostTensor<'float32'>, backend: Backend): Promise<number> {
+export async function exportChecked(net: Module, facts: DataFacts, file: string, images: HostTensor<'float32'>, backend: Backend): Promise<number> {
+  await exportOnnx(net, file, { input: [null, facts.channels, facts.height, facts.width], classes: facts.classes, doc: normalisation(facts) })
   const compiled = await compile(net, { backend, inputs: [{ shape: images.shape }] })
   try {
     const [ours] = await compiled.run([images])
     const theirs = await runOnnx(file, images)
-    return ours ? largestDifference(ours, theirs) : Number.POSITIVE_INFINITY
+    const difference = ours ? largestDifference(ours, theirs) : Number.POSITIVE_INFINITY
+    if (difference < TOLERANCE) return difference
+    throw new Error(`${file} computes something else than its network: outputs differ by up to ${difference}, expected less than ${TOLERANCE}; please report this`)
   } finally {
     compiled.dispose()
   }
