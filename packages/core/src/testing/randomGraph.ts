@@ -14,7 +14,8 @@ import { Random } from '../random.ts'
 import { fromNumbers, type HostTensor } from '../tensor/hostTensor.ts'
 import { type Dim, type Shape, sizeOf, type StaticShape } from '../tensor/shape.ts'
 import type { Tensor } from '../tensor/tensor.ts'
-import { type Item, type Kitchen, recipes } from './randomRecipes.ts'
+import type { Item, Kitchen } from './randomKitchen.ts'
+import { recipes } from './randomRecipes.ts'
 
 /** What to generate. */
 export interface RandomGraphOptions {

@@ -1,95 +1,10 @@
 // What random graphs are made of: each recipe takes values from the pool and adds a few nodes (at most nine). It gives
 // nothing back where the pool holds nothing fit. Not for use by itself: see randomGraph.ts.
 
-import type { StateKind } from '../graph/graph.ts'
-import { conv2d } from '../ops/conv.ts'
-import { dynamicConv2d } from '../ops/dynamicConv.ts'
-import { batchNorm, batchNormInference, groupNorm } from '../ops/norm.ts'
-import { avgPool2d, globalAvgPool2d, maxPool2d } from '../ops/pool.ts'
-import { resize } from '../ops/resize.ts'
 import { concat } from '../ops/shape.ts'
-import type { Random } from '../random.ts'
-import { type Dim, type Shape, sameShape, type StaticShape } from '../tensor/shape.ts'
-import type { Tensor } from '../tensor/tensor.ts'
-
-/** A float32 value of the graph. */
-export interface Item {
-  readonly t: Tensor
-  /** No element is larger in magnitude. */
-  readonly bound: number
-  /** Whether no rounding has touched it: it may decide something. */
-  readonly exact: boolean
-}
-
-/** What recipes work with. */
-export interface Kitchen {
-  readonly random: Random
-  readonly pool: readonly Item[]
-  /** A new state. */
-  readonly state: (kind: StateKind, shape: StaticShape, bound: number) => Tensor
-  /** A new constant of random numbers. */
-  readonly constant: (shape: StaticShape, bound: number) => Tensor
-  /** A new int32 constant of numbers from 0 to below - 1. */
-  readonly indices: (shape: StaticShape, below: number) => Tensor
-  /** Whether a size is the batch, which must stay whole. */
-  readonly isBatch: (d: Dim) => boolean
-  /** Gives a state that was made here the value it has after a run. */
-  readonly update: (state: Tensor, value: Tensor) => void
-}
-
-/** Adds nodes, and gives their results. */
-export type Recipe = (k: Kitchen) => readonly Item[]
-
-function any<T>(random: Random, list: readonly T[]): T | undefined {
-  return list[random.int(Math.max(1, list.length))]
-}
-
-function pick(k: Kitchen, fits: (item: Item) => boolean = () => true): Item | undefined {
-  return any(k.random, k.pool.filter(fits))
-}
-
-// Axes that may be cut, joined or reduced, with their sizes.
-function freeAxes(k: Kitchen, { t }: Item): readonly (readonly [axis: number, size: number])[] {
-  return t.shape.flatMap((d, axis) => (typeof d === 'number' && !k.isBatch(d) && d > 0 ? [[axis, d] as const] : []))
-}
-
-function known(k: Kitchen, shape: Shape): shape is StaticShape {
-  return shape.every((d) => typeof d === 'number' && !k.isBatch(d))
-}
-
-interface ImageItem extends Item {
-  readonly channels: number
-  readonly height: number
-  readonly width: number
-}
-
-function pickImages(k: Kitchen): ImageItem | undefined {
-  const item = pick(k, ({ t }) => t.rank === 4 && known(k, t.shape.slice(1)))
-  if (!item) return undefined
-  const [, channels, height, width] = item.t.shape
-  if (typeof channels !== 'number' || typeof height !== 'number' || typeof width !== 'number') return undefined
-  return { ...item, channels, height, width }
-}
-
-// A recipe of one float value.
-function on(make: (item: Item, k: Kitchen) => Item | readonly Item[] | undefined, fits?: (item: Item) => boolean): Recipe {
-  return (k) => {
-    const item = pick(k, fits)
-    const result = item && make(item, k)
-    return result === undefined ? [] : Array.isArray(result) ? (result as readonly Item[]) : [result as Item]
-  }
-}
-
-function onImages(make: (x: ImageItem, k: Kitchen) => Item | undefined): Recipe {
-  return (k) => {
-    const x = pickImages(k)
-    const result = x && make(x, k)
-    return result ? [result] : []
-  }
-}
-
-const moved = (item: Item, t: Tensor): Item => ({ ...item, t })
-const rounded = (t: Tensor, bound: number): Item => ({ t, bound, exact: false })
+import { sameShape } from '../tensor/shape.ts'
+import { convolution, dynamic, normalise, resample } from './randomImageRecipes.ts'
+import { any, freeAxes, type Item, type Kitchen, known, moved, on, pick, type Recipe, rounded } from './randomKitchen.ts'
 
 // Another operand for `item`: of its own shape, a vector along its last axis, or a number.
 function partner(k: Kitchen, item: Item): Item | undefined {
@@ -229,56 +144,6 @@ const product: Recipe = on(
   },
   (item) => item.t.rank >= 2,
 )
-
-const convolution: Recipe = onImages((x, k) => {
-  const groups = x.channels % 2 === 0 && k.random.int(3) === 0 ? 2 : 1
-  const size = 1 + k.random.int(Math.min(3, x.height, x.width))
-  const shape = [4, x.channels / groups, size, size]
-  const weight = k.random.int(3) ? k.state('parameter', shape, 0.3) : k.constant(shape, 0.3)
-  const bias = k.random.int(2) ? k.state('parameter', [4], 1) : undefined
-  const options = { bias, groups, stride: 1 + k.random.int(2), padding: k.random.int(size), dilation: 1 }
-  return rounded(conv2d(x.t, weight, options), 0.3 * x.bound * (x.channels / groups) * size ** 2 + 1)
-})
-
-const dynamic: Recipe = onImages((x, k) => {
-  const groups = x.channels % 2 === 0 && k.random.int(3) === 0 ? 2 : 1
-  const size = Math.min(x.height, x.width) >= 3 && k.random.int(2) ? 3 : 1
-  const bases = k.state('parameter', [3, 4, x.channels / groups, size, size], 0.3)
-  const route = k.state('parameter', [x.channels, 3], 0.5)
-  const bias = k.random.int(2) ? k.state('parameter', [3, 4], 1) : undefined
-  const pi = globalAvgPool2d(x.t).flatten(1).matmul(route).softmax()
-  const y = dynamicConv2d(x.t, bases, pi, { bias, groups, padding: Math.floor(size / 2), stride: 1 + k.random.int(2) })
-  return rounded(y, 0.3 * x.bound * (x.channels / groups) * size ** 2 + 1)
-})
-
-const resample: Recipe = onImages((x, k) =>
-  any<() => Item | undefined>(k.random, [
-    () => (Math.min(x.height, x.width) >= 2 ? moved(x, maxPool2d(x.t, { kernelSize: 2, stride: 1 + k.random.int(2) })) : undefined),
-    () =>
-      Math.min(x.height, x.width) >= 3
-        ? rounded(avgPool2d(x.t, { kernelSize: 3, stride: 1, padding: 1, countIncludePad: k.random.int(2) === 1 }), x.bound)
-        : undefined,
-    () => rounded(resize(x.t, { size: [4, 5], mode: 'bilinear' }), x.bound),
-    () => moved(x, resize(x.t, { size: [3, 6] })),
-  ])?.(),
-)
-
-// The epsilons are large: a channel that is nearly constant must not blow up its roundings.
-const normalise: Recipe = onImages((x, k) => {
-  const [gamma, beta] = [k.state('parameter', [x.channels], 1), k.state('parameter', [x.channels], 1)]
-  const epsilon = 0.1
-  const bound = 1 + (2 * x.bound) / Math.sqrt(epsilon)
-  return any<() => Item>(k.random, [
-    () => {
-      const running = k.state('buffer', [x.channels], 1)
-      const [y, mean] = batchNorm(x.t, gamma, beta, { epsilon })
-      k.update(running, running.mul(0.9).add(mean.mul(0.1)))
-      return rounded(y, bound)
-    },
-    () => rounded(groupNorm(x.t, gamma, beta, { groups: x.channels % 2 === 0 ? 2 : 1, epsilon }), bound),
-    () => rounded(batchNormInference(x.t, gamma, beta, k.constant([x.channels], 1), k.constant([x.channels], 1).abs().add(0.5), { epsilon }), bound),
-  ])?.()
-})
 
 // What passes look for: idle ops, ops done twice, arithmetic on constants.
 const redundant: Recipe = on((x, k) =>
