@@ -3,6 +3,7 @@
 import {
   type DeviceTensor,
   DisposedError,
+  type DType,
   DTypeError,
   type Executable,
   formatShape,
@@ -12,7 +13,6 @@ import {
   sameShape,
   ShapeError,
   sizeOf,
-  staticShape,
   typeOf,
 } from '@dynconv/core'
 import type { MemoryLedger } from './memory.ts'
@@ -65,17 +65,14 @@ export class OnnxExecutable implements Executable {
       if (state) feeds[s.input] = toOrt(engine, state.take(s.name, s.layout, true))
     }
     const results = await runSession(session, feeds)
-    const take = (name: string, dtype: HostTensor['dtype'], shape: HostTensor['shape']): HostTensor => {
+    const take = (name: string, dtype: DType): HostTensor => {
       const result = results[name]
       if (!result) throw new GraphError(`onnx: the engine gave no '${name}'`)
-      return fromOrt(result, dtype, shape)
+      return fromOrt(result, dtype, result.dims)
     }
-    const outputs = this.graph.outputs.map(({ value }, i) => {
-      const { dtype, shape } = typeOf(this.graph, value)
-      return take(program.outputs[i] ?? '', dtype, staticShape('onnx', shape))
-    })
-    const next = program.states.flatMap(({ name, dtype, shape, layout, output }) =>
-      output === undefined ? [] : [[name, { value: take(output, dtype, shape), layout }] as const],
+    const outputs = this.graph.outputs.map(({ value }, i) => take(program.outputs[i] ?? '', typeOf(this.graph, value).dtype))
+    const next = program.states.flatMap(({ name, dtype, layout, outputs: names }) =>
+      names.length === 0 ? [] : [[name, { pieces: names.map((piece) => take(piece, dtype)), layout }] as const],
     )
     // Only now, when everything is there: a failing run changes no state.
     state?.commit(new Map(next))

@@ -18,7 +18,6 @@ import {
   type OpName,
   ops,
   producers,
-  roots,
   type Shape,
   sizeOf,
   type StaticShape,
@@ -28,6 +27,7 @@ import {
   type ValueId,
   useCounts,
 } from '@dynconv/core'
+import { neededNodes } from './liveness.ts'
 import type { ModelBuilder } from './model.ts'
 import { elementTypes } from './proto/onnx.ts'
 
@@ -106,7 +106,7 @@ export class Lowering {
 
   /** Lowers every node that an output or a state needs. Inputs and states must be `bind`ed before. */
   run(): void {
-    const needed = neededNodes(this.graph, this.#producers)
+    const needed = neededNodes(this.graph)
     this.graph.nodes.forEach((node, i) => {
       if (!needed.has(i) || this.#policy?.lower(node, this)) return
       this.lowerPlain(node)
@@ -314,16 +314,4 @@ export class Lowering {
   note(line: string): void {
     this.notes.push(line)
   }
-}
-
-function neededNodes(graph: Graph, made: ReadonlyMap<ValueId, number>): ReadonlySet<number> {
-  const needed = new Set<number>()
-  const stack = [...roots(graph)]
-  for (let id = stack.pop(); id !== undefined; id = stack.pop()) {
-    const i = made.get(id)
-    if (i === undefined || needed.has(i)) continue
-    needed.add(i)
-    stack.push(...(graph.nodes[i]?.inputs ?? []))
-  }
-  return needed
 }

@@ -1,6 +1,6 @@
 // A whole graph as one ONNX model: inputs and states in, outputs and next states out.
 
-import { type Graph, type HostTensor, staticShape, typeOf } from '@dynconv/core'
+import { bytesPerElement, type DType, type Graph, sizeOf, type StaticShape, staticShape, typeOf } from '@dynconv/core'
 import { plainKernels } from './kernels/table.ts'
 import { type Layout, type LayoutPolicy, Lowering } from './lowering.ts'
 import { ModelBuilder } from './model.ts'
@@ -8,14 +8,19 @@ import { ModelBuilder } from './model.ts'
 /** A state as the model sees it. */
 export interface ProgramState {
   readonly name: string
-  readonly dtype: HostTensor['dtype']
-  readonly shape: HostTensor['shape']
+  readonly dtype: DType
+  readonly shape: StaticShape
   readonly layout: Layout
   /** The model's input that reads it. */
   readonly input: string
-  /** The model's output with its next value; undefined: it stays. */
-  readonly output: string | undefined
+  /** The model's outputs with its next value, one after another as flat pieces (mostly one); none: it stays. */
+  readonly outputs: readonly string[]
 }
+
+// The C library maps an allocation of 32 MiB or more anew every time, and its pages are then touched for the first time:
+// one output tensor of 45 MB took 139 ms, the same bytes in pieces 12 ms. So large states come out in pieces.
+const maxOutputBytes = 2 ** 25 - 2 ** 16
+const pieceBytes = 2 ** 24
 
 /** A model and how to run it. */
 export interface Program {
@@ -44,7 +49,7 @@ export function buildProgram(graph: Graph, policy?: LayoutPolicy): Program {
     const shape = staticShape(`onnx: state '${s.name}'`, s.shape)
     const input = model.input(`state.${s.name}`, s.dtype, shape)
     lowering.bind(s.value, input, layout)
-    return { name: s.name, dtype: s.dtype, shape, layout, input, output: s.update === undefined ? undefined : `next.${s.name}` }
+    return { name: s.name, dtype: s.dtype, shape, layout, input, outputs: s.update === undefined ? [] : nextNames(s.name, s.dtype, shape) }
   })
   lowering.run()
   const outputs = graph.outputs.map(({ name, value }) => {
@@ -54,9 +59,30 @@ export function buildProgram(graph: Graph, policy?: LayoutPolicy): Program {
   })
   graph.states.forEach((s, i) => {
     const state = states[i]
-    if (s.update !== undefined && state?.output !== undefined) model.output(state.output, lowering.stored(s.update, state.layout), s.dtype, s.shape)
+    if (s.update !== undefined && state) writeState(model, state, lowering.stored(s.update, state.layout))
   })
   const built = model.build({ name: 'dynconv' })
   const constants = built.graph.initializer.reduce(({ count, bytes }, t) => ({ count: count + 1, bytes: bytes + t.rawData.byteLength }), { count: 0, bytes: 0 })
   return { model: model.encode({ name: 'dynconv' }), inputs, outputs, states, constants, notes: lowering.notes }
+}
+
+function nextNames(name: string, dtype: DType, shape: StaticShape): readonly string[] {
+  const bytes = sizeOf(shape) * bytesPerElement(dtype)
+  if (bytes <= maxOutputBytes) return [`next.${name}`]
+  return Array.from({ length: Math.ceil(bytes / pieceBytes) }, (_, i) => `next.${name}.${i}`)
+}
+
+function writeState(model: ModelBuilder, { dtype, shape, outputs }: ProgramState, value: string): void {
+  const [only] = outputs
+  if (outputs.length === 1 && only !== undefined) {
+    model.output(only, value, dtype, shape)
+    return
+  }
+  const size = sizeOf(shape)
+  const piece = Math.ceil(size / outputs.length)
+  const sizes = outputs.map((_, i) => Math.min(piece, size - i * piece))
+  const pieces = model.ops('Split', [model.reshape(value, [size]), model.ints(sizes)], { axis: 0 }, outputs.length)
+  outputs.forEach((name, i) => {
+    model.output(name, pieces[i] ?? '', dtype, [sizes[i] ?? 0])
+  })
 }

@@ -37,6 +37,13 @@ interface Slot {
   readonly layout: Layout
 }
 
+/** What a state becomes. */
+export interface NextState {
+  /** Its elements, one piece after another. */
+  readonly pieces: readonly HostTensor[]
+  readonly layout: Layout
+}
+
 /** The backend's state store. */
 export class OnnxState implements StateStore {
   readonly names: readonly string[]
@@ -85,11 +92,21 @@ export class OnnxState implements StateStore {
     return value
   }
 
-  /** Replaces states after a run. */
-  commit(next: ReadonlyMap<string, Slot>): void {
-    this.#check()
-    this.#ledger.touch([...next.values()].reduce((sum, s) => sum + s.value.data.byteLength, 0))
-    for (const [name, slot] of next) this.#slots.set(name, slot)
+  /** Replaces states after a run: all of them, or none when something does not fit. */
+  commit(next: ReadonlyMap<string, NextState>): void {
+    const entries = [...next].map(([name, { pieces, layout }]) => {
+      const { value } = this.#slot(name)
+      const [first] = pieces
+      const size = pieces.reduce((sum, p) => sum + p.data.length, 0)
+      if (!first || size !== value.data.length) throw new GraphError(`onnx: state '${name}' has ${value.data.length} elements, its next value ${size}`)
+      return { name, value, first, pieces, layout }
+    })
+    this.#ledger.touch(entries.reduce((sum, e) => sum + e.value.data.byteLength, 0))
+    for (const { name, value, first, pieces, layout } of entries) {
+      // The store's own memory, which no one else sees: pieces are put together in place.
+      if (pieces.length > 1) join(value, pieces)
+      this.#slots.set(name, { value: pieces.length > 1 ? value : { ...first, shape: value.shape }, layout })
+    }
   }
 
   /** Throws unless the store has the state `name` of this type. */
@@ -116,5 +133,13 @@ export class OnnxState implements StateStore {
     const slot = this.#slots.get(name)
     if (!slot) throw new GraphError(`onnx: there is no state '${name}'; there are: ${this.names.join(', ') || 'none'}`)
     return slot
+  }
+}
+
+function join(into: HostTensor, pieces: readonly HostTensor[]): void {
+  let at = 0
+  for (const { data } of pieces) {
+    into.data.set(data, at)
+    at += data.length
   }
 }
