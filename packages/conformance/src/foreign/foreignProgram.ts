@@ -1,101 +1,82 @@
 // A program whose results somebody else computed, and how the float64 reference and backends are held to them.
 //
-// The reference computes in float64, as the other side may: they then differ by the order of sums only, and the tolerance is
-// a fixed share of each result's largest number. A backend computes in float32: its tolerances are those of every other
-// case of this suite (expect/), around the other side's values.
+// Whoever computed in float64 differs from the reference by the order of sums only: the tolerance is a fixed share of each
+// result's largest number. Whoever computed in float32 is an engine like others: the reference must be as near to it as an
+// engine must be to the reference (expect/). A backend may be off by as much again.
 
-import { type Backend, evaluate, formatShape, type Graph, prepare, type RefTensor, sameShape, type StateInit, toRef, type Traced } from '@dynconv/core'
+import { type Backend, evaluate, formatShape, fromNumbers, type Graph, type RefTensor, sameShape, toRef } from '@dynconv/core'
 import { compare, formatDifference } from '../expect/compare.ts'
-import { expectation, type Wanted } from '../expect/expectation.ts'
+import { type Expectation, expectation, type Wanted } from '../expect/expectation.ts'
 import type { Program } from '../expect/program.ts'
+import { execute, type ExecuteOptions } from '../run/execute.ts'
 
 /** A program and what the other side says it gives. */
 export interface ForeignProgram {
   readonly id: string
   readonly program: Program
-  /** Each run's inputs in float64, where they are not representable in float32. */
-  readonly float64Runs?: readonly (readonly RefTensor[])[]
-  /** What outputs must be, by name, run by run. An output that is not listed is not compared. */
+  /** What outputs are, by name, run by run. Of an output that is not listed the other side says nothing. */
   readonly outputs: readonly ReadonlyMap<string, RefTensor>[]
-  /** What states must hold after the last run. */
+  /** What states hold after the last run. */
   readonly after: ReadonlyMap<string, RefTensor>
-  /** How far the reference may be off, as a share of each result's largest number. */
-  readonly tolerance: number
-  /** The graph as the reference runs it; as it is unless given. */
-  readonly forReference?: (graph: Graph) => Graph
-  /** For the planning of dynamic convolutions on a backend. */
-  readonly memoryBudgetBytes?: number
+  /** How the other side computed: in float32, or in float64 with this share of a result's largest number as the tolerance. */
+  readonly precision: 'float32' | { readonly tolerance: number }
+  /** Each run's inputs in float64, where float32 does not hold them. */
+  readonly float64Runs?: readonly (readonly RefTensor[])[]
+  /** What the reference runs in place of the program's graph. */
+  readonly referenceGraph?: Graph
 }
 
-/** What differs, a text a result; empty where all agree. @throws UnsupportedOpError */
+/** What differs, a text a result; empty where all agree. */
 export type ForeignCheck = (foreign: ForeignProgram) => Promise<readonly string[]>
 
-/** The states of a trace as a program starts from them. */
-export function statesOf(traced: Traced): readonly StateInit[] {
-  return [...traced.sources].map(([name, { kind, data }]) => ({ name, kind, data }))
-}
-
-/** The other side's values against the float64 reference. */
-export const checkReference: ForeignCheck = (foreign) => {
-  const { program, outputs, after } = foreign
-  const graph = foreign.forReference?.(program.graph) ?? program.graph
+/** The other side's values against the float64 reference. @throws Error for an ill-conditioned program */
+export const checkReference: ForeignCheck = async (foreign) => {
+  const { program, outputs, after, precision } = foreign
+  const graph = foreign.referenceGraph ?? program.graph
   const runs = foreign.float64Runs ?? program.runs.map((inputs) => inputs.map(toRef))
+  const tolerances = precision === 'float32' ? await expectation(program) : undefined
   let states: ReadonlyMap<string, RefTensor> = new Map(program.states.map((s) => [s.name, toRef(s.data)]))
+  const compared = (name: string, got: RefTensor | undefined, theirs: RefTensor | undefined, own: Wanted | undefined): string | undefined => {
+    if (!theirs) return undefined
+    if (!got || !sameShape(got.shape, theirs.shape)) return `${name}: it is ${got ? formatShape(got.shape) : 'missing'}, the other side has ${formatShape(theirs.shape)}`
+    if (precision !== 'float32') return float64Difference(name, got, theirs, precision.tolerance)
+    const found = own && compare(fromNumbers(own.type.dtype, got.shape, got.data), { ...own, value: theirs })
+    return found && formatDifference(found)
+  }
   const problems = runs.flatMap((inputs, r) => {
     const result = evaluate(graph, inputs, states)
     states = new Map([...states, ...result.states])
-    return graph.outputs.map(({ name }, i) => float64Difference(label(foreign, r, name), result.outputs[i], outputs[r]?.get(name), foreign.tolerance))
+    return graph.outputs.map(({ name }, i) => compared(runs.length > 1 ? `run ${r}: ${name}` : name, result.outputs[i], outputs[r]?.get(name), tolerances?.runs[r]?.[i]))
   })
-  const atEnd = [...after].map(([name, wanted]) => float64Difference(`state ${name}`, states.get(name), wanted, foreign.tolerance))
-  return Promise.resolve([...problems, ...atEnd].filter((problem) => problem !== undefined))
+  const atEnd = [...after].map(([name, theirs]) => compared(`state ${name}`, states.get(name), theirs, tolerances?.states.find((w) => w.name === `state ${name}`)))
+  return [...problems, ...atEnd].filter((problem) => problem !== undefined)
 }
 
-/** The other side's values against `backend`. */
-export function checkOn(backend: Backend): ForeignCheck {
+/** The other side's values against `backend`, which must run like in every other case of this suite. */
+export function checkOn(backend: Backend, options: Omit<ExecuteOptions, 'prepared'> = { mayVary: false }): ForeignCheck {
   return async (foreign) => {
-    const { program, outputs, after } = foreign
-    const wanted = await expectation(program)
-    const budget = foreign.memoryBudgetBytes === undefined ? {} : { memoryBudgetBytes: foreign.memoryBudgetBytes }
-    const state = await backend.createState(program.states)
-    try {
-      const executable = await backend.compile(prepare(program.graph, backend, budget).graph, { state, ...budget })
-      try {
-        const problems: (string | undefined)[] = []
-        for (const [r, inputs] of program.runs.entries()) {
-          const results = await executable.run(inputs)
-          program.graph.outputs.forEach(({ name }, i) => {
-            problems.push(difference(results[i], wanted.runs[r]?.[i], outputs[r]?.get(name)))
-          })
-        }
-        for (const own of wanted.states) {
-          const name = own.name.replace(/^state /, '')
-          const value = after.get(name)
-          if (value) problems.push(difference(await state.read(name), own, value))
-        }
-        return problems.filter((problem) => problem !== undefined)
-      } finally {
-        executable.dispose()
-      }
-    } finally {
-      state.dispose()
+    const { program, outputs, after, precision } = foreign
+    const own = await expectation(program)
+    const problems: string[] = []
+    const theirs = (wanted: Wanted, value: RefTensor | undefined): Wanted => {
+      if (!value) return wanted
+      if (sameShape(value.shape, wanted.value.shape)) return { ...wanted, value, allowed: precision === 'float32' ? wanted.allowed.map((a) => 2 * a) : wanted.allowed }
+      problems.push(`${wanted.name}: it is ${formatShape(wanted.value.shape)}, the other side has ${formatShape(value.shape)}`)
+      return wanted
     }
+    const expected: Expectation = {
+      runs: own.runs.map((run, r) => run.map((wanted, i) => theirs(wanted, outputs[r]?.get(program.graph.outputs[i]?.name ?? '')))),
+      states: own.states.map((wanted) => theirs(wanted, after.get(wanted.name.replace(/^state /, '')))),
+    }
+    return [...problems, ...(await execute(backend, program, expected, { ...options, prepared: true }))]
   }
-}
-
-function difference(got: Parameters<typeof compare>[0], own: Wanted | undefined, value: RefTensor | undefined): string | undefined {
-  if (!own || !value) return undefined
-  if (!sameShape(own.value.shape, value.shape)) return `${own.name}: it is ${formatShape(own.value.shape)}, the other side has ${formatShape(value.shape)}`
-  const found = compare(got, { ...own, value })
-  return found && formatDifference(found)
 }
 
 const shown = 5
 
 // Differences in float64: relative to the largest finite number of the wanted tensor (at least 1e-3, the scale below which
 // nothing here lives but zeros). NaN and infinities must be the same.
-function float64Difference(name: string, got: RefTensor | undefined, wanted: RefTensor | undefined, tolerance: number): string | undefined {
-  if (!wanted) return undefined
-  if (!got || !sameShape(got.shape, wanted.shape)) return `${name}: it is ${got ? formatShape(got.shape) : 'missing'}, the other side has ${formatShape(wanted.shape)}`
+function float64Difference(name: string, got: RefTensor, wanted: RefTensor, tolerance: number): string | undefined {
   const largest = wanted.data.reduce((most, v) => (Number.isFinite(v) ? Math.max(most, Math.abs(v)) : most), 1e-3)
   const error = (i: number): number => {
     const [a = Number.NaN, b = Number.NaN] = [got.data[i], wanted.data[i]]
@@ -106,8 +87,4 @@ function float64Difference(name: string, got: RefTensor | undefined, wanted: Ref
   if (!wrong.length) return undefined
   const rows = wrong.slice(0, shown).map((i) => `\n  element ${i}  got ${got.data[i]}  expected ${wanted.data[i]}  off by ${error(i).toExponential(1)}`)
   return `${name} ${formatShape(wanted.shape)}: ${wrong.length} of ${wanted.data.length} elements are off by more than ${tolerance} of ${largest.toPrecision(3)}${rows.join('')}`
-}
-
-function label(foreign: ForeignProgram, run: number, name: string): string {
-  return foreign.program.runs.length > 1 ? `run ${run}: ${name}` : name
 }

@@ -3,9 +3,10 @@
 //
 // What a fixture puts in is representable in float32, so every engine gets the very same numbers.
 
-import { type Buffer, decompose, type DynamicConvForm, gradients, type Graph, GraphError, type InputSpec, type Module, type Parameter, planDynamicConv, type RefTensor, type Tensor, trace } from '@dynconv/core'
+import { type Buffer, decompose, type DynamicConvForm, gradients, GraphError, type InputSpec, type Module, type Parameter, planDynamicConv, type RefTensor, type Tensor, trace } from '@dynconv/core'
+import { startOf } from '../cases/define.ts'
 import { type Fixture, type FixtureCase, type FixtureTensor, hostOf, tensorOf, tensorsOf } from './fixture.ts'
-import { type ForeignProgram, statesOf } from './foreignProgram.ts'
+import type { ForeignProgram } from './foreignProgram.ts'
 import { hasForms, type Inputs, torchOp } from './torchOps.ts'
 import { isOptimizer, optimizerProgram } from './torchOptim.ts'
 
@@ -30,29 +31,23 @@ export function torchPrograms(fixture: Fixture): readonly ForeignProgram[] {
 interface Variant {
   readonly label: string
   readonly form: DynamicConvForm
-  readonly forReference?: (graph: Graph) => Graph
-  readonly memoryBudgetBytes?: number
+  /** Whether the reference runs the ops that the form consists of, in place of the whole op. */
+  readonly inParts?: boolean
+  /** Whether the gradient of the kernels takes one sample at a time. */
+  readonly sampleBySample?: boolean
 }
-
-const isDynamic = (op: string): boolean => op.startsWith('dynamicConv2d')
-const inSimplerOps = (graph: Graph): Graph => decompose(graph, (node) => !isDynamic(node.op))
 
 const plain: Variant = { label: '', form: 'auto' }
 const forms: readonly Variant[] = [
   plain,
-  { label: ', form kernels', form: 'kernels', forReference: inSimplerOps },
-  { label: ', form outputs', form: 'outputs', forReference: inSimplerOps },
-  {
-    label: ', form kernels sample by sample',
-    form: 'kernels',
-    memoryBudgetBytes: 1,
-    forReference: (graph) => inSimplerOps(planDynamicConv(graph, { memoryBudgetBytes: 1 }).graph),
-  },
+  { label: ', form kernels', form: 'kernels', inParts: true },
+  { label: ', form outputs', form: 'outputs', inParts: true },
+  { label: ', form kernels sample by sample', form: 'kernels', inParts: true, sampleBySample: true },
 ]
 
 // One graph gives all: outputs y_i; gradients of L = sum_i <y_i, seed_i> by the inputs; and gradients of
 // G = sum_j <dL/dx_j, seed2_j> by the inputs and by the seeds.
-function caseProgram(fixture: Fixture, c: FixtureCase, { label, form, ...variant }: Variant): ForeignProgram {
+function caseProgram(fixture: Fixture, c: FixtureCase, { label, form, inParts, sampleBySample }: Variant): ForeignProgram {
   const { module, apply } = torchOp(c.op, c.args, form)
   if (module) load(module, tensorsOf(fixture, c.id, 'in'))
   const states = parts(module)
@@ -88,13 +83,14 @@ function caseProgram(fixture: Fixture, c: FixtureCase, { label, form, ...variant
     return results
   }
   const traced = trace(body, { inputs: specs, ...(module ? { names: module.paths() } : {}) })
+  const graph = sampleBySample ? planDynamicConv(traced.graph, { memoryBudgetBytes: 1 }).graph : traced.graph
   return {
     id: c.id + label,
-    program: { graph: traced.graph, states: statesOf(traced), runs: [feeds] },
+    program: { graph, states: startOf(traced.sources), runs: [feeds] },
     outputs: [wanted],
     after: tensorsOf(fixture, c.id, 'after'),
-    tolerance: float64Tolerance,
-    ...variant,
+    precision: { tolerance: float64Tolerance },
+    ...(inParts ? { referenceGraph: decompose(graph, (node) => !node.op.startsWith('dynamicConv2d')) } : {}),
   }
 }
 
@@ -114,7 +110,7 @@ function taken(t: Tensor | undefined, name: string): Tensor {
 }
 
 function parts(module: Module | undefined): ReadonlyMap<string, Parameter | Buffer> {
-  return new Map([...(module?.namedParameters() ?? []), ...(module?.namedBuffers() ?? [])])
+  return new Map<string, Parameter | Buffer>([...(module?.namedParameters() ?? []), ...(module?.namedBuffers() ?? [])])
 }
 
 /** The states of `module` that a fixture gives become its parameters and buffers. */

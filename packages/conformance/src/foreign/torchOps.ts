@@ -38,8 +38,8 @@ export interface TorchOp {
 
 /** The inputs of a case. */
 export interface Inputs {
-  get(name: string): Tensor
-  find(name: string): Tensor | undefined
+  readonly get: (name: string) => Tensor
+  readonly find: (name: string) => Tensor | undefined
 }
 
 /** A row: from the arguments in the fixture (and the form of a dynamic convolution) to the op. */

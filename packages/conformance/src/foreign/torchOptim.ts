@@ -55,7 +55,7 @@ export function optimizerProgram(fixture: Fixture, c: FixtureCase, float64Tolera
     float64Runs: steps.map((step) => [...batch(step), ...scalars(step).map((value) => ({ shape: [], data: Float64Array.of(value) }))]),
     outputs: steps.map((step) => new Map(c.outputs.map((name) => [name, scalarAt(tensorOf(fixture, c.id, 'out', name), step)]))),
     after: tensorsOf(fixture, c.id, 'after'),
-    tolerance: options.constants === 'exact' ? float64Tolerance : roundedTolerance(steps.length, scalars(0).length),
+    precision: { tolerance: options.constants === 'exact' ? float64Tolerance : roundedTolerance(steps.length, scalars(0).length) },
   }
 }
 
