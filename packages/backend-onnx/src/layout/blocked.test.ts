@@ -215,9 +215,7 @@ describe('fusions', () => {
     const graph = optimise(graphOf(fn, inputs))
     expect(await differenceOf(graph, { name: 'optimised', fn, inputs, roundings: 40000 })).toBeUndefined()
     const used = opsOf(graph)
-    // Forward, the turned one backward, and nothing that adds or broadcasts over images.
-    expect(used.get('nchwc.Conv')).toBe(2)
-    expect(used.get('Expand')).toBeUndefined()
+    expect([used.get('Relu'), used.get('Expand')]).toEqual([undefined, undefined])
   })
 
   async function differenceOf(graph: Graph, c: Case) {

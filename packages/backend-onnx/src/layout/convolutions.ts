@@ -8,7 +8,7 @@ import { GraphError, type Node, type NodeOf, sizeOf, type ValueId } from '@dynco
 import { input, output } from '../kernels/shared.ts'
 import type { ModelBuilder } from '../model.ts'
 import type { Context } from './context.ts'
-import { filterGrad, filterGradPerSample, type FilterGradSources, kernelToTaps, tapsToKernel } from './filterGrad.ts'
+import { type FilterGrad, filterGrad, filterGradPerSample, type FilterGradSources, kernelToTaps, tapsToKernel } from './filterGrad.ts'
 import { inputGrad, turnKernels } from './inputGrad.ts'
 import { conv } from './nchwc.ts'
 import { forwardWalk, inputGradForm } from './support.ts'
@@ -107,62 +107,62 @@ function dynamicConv2dInputGrad(node: NodeOf<'dynamicConv2dInputGrad'>, ctx: Con
 /** The filter gradient, in kernel layout. */
 export function conv2dFilterGrad(node: NodeOf<'conv2dFilterGrad'>, ctx: Context): string {
   const { case: c } = ctx.convolution(node)
-  const { name, order } = filterGrad(ctx.model, c, sources(ctx, input(node, 0), input(node, 1)))
-  return ctx.model.reshape(tapsToKernel(ctx.model, name, 1, order, c, ctx.block), ctx.shape(output(node)))
+  const grad = filterGrad(ctx.model, c, sources(ctx, input(node, 0), input(node, 1)), ctx.block)
+  return ctx.model.reshape(tapsToKernel(ctx.model, grad, 1, c, ctx.block), ctx.shape(output(node)))
 }
 
-/** dBases (in kernel layout) and dPi: with V = pi . bases and dV [N, n], they are pi^T dV and dV bases^T. */
+/**
+ * dBases (in kernel layout) and dPi: with V = pi . bases and its gradient dV [N, n], they are pi^T dV and dV bases^T.
+ * With a `chunk`, for so many samples at a time, so that only their dV is in memory.
+ */
 export function dynamicConv2dKernelGrad(node: NodeOf<'dynamicConv2dKernelGrad'>, ctx: Context): readonly [dBases: string, dPi: string] {
   const { case: c } = ctx.convolution(node)
   const { lowering, model } = ctx
-  const [x, dy, bases] = [input(node, 0), input(node, 1), input(node, 2)]
-  const shape = ctx.shape(bases)
-  const [count = 0] = shape
-  const pi = lowering.get(input(node, 3))
+  const [x, dy, bases, pi] = [input(node, 0), input(node, 1), input(node, 2), lowering.get(input(node, 3))]
+  const [count = 0] = ctx.shape(bases)
   const { chunk } = node.attrs
-  const streamed = chunk > 0 && chunk < c.batch
-  if (streamed) return streamedKernelGrad(node, ctx, chunk)
-  const dv = filterGradPerSample(model, c, sources(ctx, x, dy))
-  const taps = kernelToTaps(model, lowering.get(bases, 'kernel'), count, dv.order, c, ctx.block)
-  const dBases = model.op('Gemm', [pi, dv.name], { transA: 1 })
-  const dPi = model.op('Gemm', [dv.name, taps], { transB: 1 })
-  return [model.reshape(tapsToKernel(model, dBases, count, dv.order, c, ctx.block), shape), dPi]
+  const streams = chunk > 0 && chunk < c.batch
+  const whole = sources(ctx, x, dy)
+  let taps: readonly string[] | undefined
+  let sums: readonly string[] = []
+  let order: FilterGrad['order'] | undefined
+  const dPis: string[] = []
+  for (let first = 0; first < c.batch; first += streams ? chunk : c.batch) {
+    const samples = streams ? Math.min(chunk, c.batch - first) : c.batch
+    const part = (name: string): string => (streams ? model.slice(name, [first], [first + samples], [0]) : name)
+    const from = streams ? partOf(model, whole, part, sums[0]) : whole
+    const dv = filterGradPerSample(model, { ...c, batch: samples }, from, ctx.block)
+    taps ??= kernelToTaps(model, lowering.get(bases, 'kernel'), dv, count, c, ctx.block)
+    order = dv.order
+    sums = dv.pieces.map((piece, i) => model.op('Gemm', [part(pi), piece, sums[i] ?? ''], { transA: 1 }))
+    dPis.push(dv.pieces.reduce((sum, piece, i) => model.op('Gemm', [piece, taps?.[i] ?? '', sum], { transB: 1 }), ''))
+  }
+  const grad = { pieces: sums, order: needed(node, order) }
+  return [model.reshape(tapsToKernel(model, grad, count, c, ctx.block), ctx.shape(bases)), model.concat(dPis, 0)]
 }
 
-// The same for `chunk` samples at a time, so that only their dV is in memory. The engine runs nodes as soon as their
-// inputs are there, which would make every dV first; so each chunk's dY waits for the sum so far, by adding 0 of it.
-function streamedKernelGrad(node: NodeOf<'dynamicConv2dKernelGrad'>, ctx: Context, chunk: number): readonly [dBases: string, dPi: string] {
-  const { case: c } = ctx.convolution(node)
-  const { lowering, model } = ctx
-  const [xPlain, dyLast, bases] = [lowering.get(input(node, 0)), ctx.channelsLast(input(node, 1)), input(node, 2)]
-  const needsLast = c.columns.stride > 1
-  const xLast = needsLast ? ctx.channelsLast(input(node, 0)) : ''
-  const shape = ctx.shape(bases)
-  const [count = 0] = shape
-  const pi = lowering.get(input(node, 3))
-  const dPis: string[] = []
-  let sum: string | undefined
-  let taps: string | undefined
-  let order: 'iuvo' | 'uivo' | 'uvio' = 'iuvo'
-  for (let first = 0; first < c.batch; first += chunk) {
-    const samples = Math.min(chunk, c.batch - first)
-    const part = (name: string): string => model.slice(name, [first], [first + samples], [0])
-    const gate = (name: string): string => (sum === undefined ? name : model.op('Add', [name, model.op('Mul', [model.slice(sum, [0, 0], [1, 1], [0, 1]), model.float(0)])]))
-    const dv = filterGradPerSample(model, { ...c, batch: samples }, {
-      xPlain: () => part(xPlain),
-      xLast: () => part(xLast),
-      dyLast: () => model.reshape(gate(model.reshape(part(dyLast), [1, samples * c.rows.output * c.columns.output * c.outChannels])), [samples, c.rows.output, c.columns.output, c.outChannels]),
-    })
-    order = dv.order
-    taps ??= kernelToTaps(model, lowering.get(bases, 'kernel'), count, order, c, ctx.block)
-    dPis.push(model.op('Gemm', [dv.name, taps], { transB: 1 }))
-    sum = model.op('Gemm', [part(pi), dv.name, sum ?? ''], { transA: 1 })
+// The sources of some samples. The engine runs nodes as soon as their inputs are there, which would make every dV before
+// the first is used up; so dY waits for the sum over the samples before, by adding 0 of it.
+function partOf(model: ModelBuilder, whole: FilterGradSources, part: (name: string) => string, sumBefore: string | undefined): FilterGradSources {
+  const gate = sumBefore === undefined ? undefined : model.op('Mul', [model.reshape(model.slice(sumBefore, [0, 0], [1, 1], [0, 1]), [1]), model.float(0)])
+  const gated = (name: string): string => (gate === undefined ? part(name) : model.op('Add', [part(name), gate]))
+  return {
+    xPlain: () => part(whole.xPlain()),
+    xLast: () => part(whole.xLast()),
+    dyPlain: () => gated(whole.dyPlain()),
+    dyLast: () => gated(whole.dyLast()),
+    dyBlocked: () => gated(whole.dyBlocked()),
   }
-  return [model.reshape(tapsToKernel(model, sum ?? '', count, order, c, ctx.block), shape), model.concat(dPis, 0)]
 }
 
 function sources(ctx: Context, x: ValueId, dy: ValueId): FilterGradSources {
-  return { xPlain: () => ctx.lowering.get(x), xLast: () => ctx.channelsLast(x), dyLast: () => ctx.channelsLast(dy) }
+  return {
+    xPlain: () => ctx.lowering.get(x),
+    xLast: () => ctx.channelsLast(x),
+    dyPlain: () => ctx.lowering.get(dy),
+    dyLast: () => ctx.channelsLast(dy),
+    dyBlocked: () => ctx.blocked(dy),
+  }
 }
 
 function plus(model: ModelBuilder, a: string | undefined, b: string | undefined): string | undefined {

@@ -1,20 +1,24 @@
 // Gradients of blocked convolutions by their filters, in four forms. In all, dW[o, i, u, v] is the sum over samples and
 // output pixels (p, q) of x[i, p sh + u dh - top, q sw + v dw - left] dy[o, p, q].
 //
-// - split: put the row shifts on x and the column shifts on dY, then one product gives every tap:
-//     A[(i, u), (p, c)] = x[i, p sh + u dh - top, c],   D[(p, c), (v, o)] = dy[o, p, q] where q sw + v dw - left = c,
-//   zero outside. kh I + kw O numbers a pixel are copied instead of kh kw I + O, and the product is kh I x kw O, wide
-//   enough for the matrix kernels. K is P W, so with a stride along the row most of D is zeros: then
-// - im2col: A[(u, v, i), (p, q)] by one Gather, times dY.
+// - split: put the row shifts on x and the column shifts on dY, and each product gives many taps:
+//     A[(i, u), (p, c)] = x[i, p sh + u dh - top, c],   D_v[(p, c), o] = dy[o, p, q] where q sw + v dw - left = c,
+//   zero outside. A comes from plain x by whole rows. With a block of 16 the blocked dY is D for 16 channels as it lies,
+//   and D_v is a depthwise convolution with a single 1: a product for each v. With a block of 8 that would make products
+//   too narrow, so there D[(p, c), (v, o)] is gathered from dY with channels last, for one product. K is P W, so with a
+//   stride along the row most of D would be zeros: then
+// - im2col: dY as plain rows times col[(p, q), (u, v, i)], which is one Gather.
+// - on small maps the batch joins the pixels in a single product, from channels-last x and dY.
 // - Winograd F(3x3, 2x2) (Lavin and Gray 2016, arXiv:1509.09308), for wide static layers: over tiles of 2x2 outputs
 //     dW = G^T [sum over tiles of (A dY A^T) o (B^T x B)] G,    2.25 times fewer multiplications,
 //   in chunks of samples whose transformed maps stay in the cache.
-// Per sample the first product is batched; a static gradient sums over the batch, or takes it into K on small maps.
+// The engine's product copies a transposed operand slowly, so a wide one is never transposed. Zero rows come by Concat: Pad
+// runs on one thread.
 
 import { hostTensor, sizeOf } from '@dynconv/core'
 import type { ModelBuilder } from '../model.ts'
-import { columnShifts, type GatherIndex, im2colPixels, rowShiftPixels, rowShifts, winogradGrad, winogradInput } from './indices.ts'
-import { filled, indices, microsoftDomain } from './nchwc.ts'
+import { columnShifts, type GatherIndex, im2colPixels, rowShiftPixels, rowShifts, shiftWalk, winogradGrad, winogradInput } from './indices.ts'
+import { conv, filled, indices, microsoftDomain } from './nchwc.ts'
 import type { ConvCase } from './support.ts'
 import { kernelOrder } from './views.ts'
 
@@ -24,80 +28,98 @@ export interface FilterGradSources {
   xPlain(): string
   /** x as [N, H, W, I]. */
   xLast(): string
+  /** dY as plain [N, O, P, Q]. */
+  dyPlain(): string
   /** dY as [N, P, Q, O]. */
   dyLast(): string
+  /** dY blocked. */
+  dyBlocked(): string
 }
 
-/** The order in which a form delivers the axes of dW. */
-export type TapOrder = 'iuvo' | 'uivo' | 'uvio'
+/** The order of the axes of a filter gradient: taps u, v; channels in blocks (O, I) and within one (o, i). */
+export type TapOrder = 'IiuvOo' | 'uIivOo' | 'uvIiOo' | 'OouvIi' | 'vOIiuo'
 
-/** A filter gradient: [samples or 1, numbers of one kernel], its axes in `order`. */
+/** A filter gradient, its axes in `order`, cut along the first of them where there are several pieces. */
 export interface FilterGrad {
-  readonly name: string
+  /** Each [samples or 1, numbers of one kernel / pieces]. */
+  readonly pieces: readonly string[]
   readonly order: TapOrder
 }
 
-/** From this height on each sample has its own product in a static gradient; below, the batch joins the sum's axis. */
+/** From this height on each sample has its own product in a static gradient; below, the batch joins the pixels. */
 const leastHeightPerSample = 16
+/** Blocks of at least this many channels are wide enough for a product. */
+const leastProductWidth = 16
 /** How many bytes of a transformed map a Winograd chunk may have: it should stay in the cache. */
 const winogradChunkBytes = 2 * 2 ** 20
 
-/** A kernel gradient for every sample: [N, O I kh kw]. */
-export function filterGradPerSample(model: ModelBuilder, c: ConvCase, from: FilterGradSources): FilterGrad {
-  const [rows, columns] = [c.rows, c.columns]
-  const length = c.inChannels * c.outChannels * rows.kernel * columns.kernel
+/** A kernel gradient for every sample: pieces [N, ...]. */
+export function filterGradPerSample(model: ModelBuilder, c: ConvCase, from: FilterGradSources, block: number): FilterGrad {
+  const { batch, inChannels, outChannels, rows, columns } = c
+  const length = inChannels * outChannels * rows.kernel * columns.kernel
   if (columns.stride > 1) {
-    const name = fused(model, im2col(model, c, from), images(model, from.dyLast(), c.batch, rows.output * columns.output, c.outChannels))
-    return { name: model.reshape(name, [c.batch, length]), order: 'uvio' }
+    const dy = model.reshape(from.dyPlain(), [batch, outChannels, rows.output * columns.output])
+    return { pieces: [model.reshape(model.op('MatMul', [dy, im2col(model, c, from)]), [batch, length])], order: 'OouvIi' }
   }
-  const name = model.op('MatMul', [shiftedRows(model, c, from), shiftedGrads(model, c, from)])
-  return { name: model.reshape(name, [c.batch, length]), order: 'iuvo' }
+  const a = shiftedRows(model, c, from)
+  if (block < leastProductWidth) return { pieces: [model.reshape(model.op('MatMul', [a, shiftedGrads(model, c, from)]), [batch, length])], order: 'IiuvOo' }
+  const pixels = rows.output * columns.input
+  const shared = model.reshape(a, [batch, 1, inChannels * rows.kernel, pixels])
+  const pieces = Array.from({ length: columns.kernel }, (_, v) => {
+    const d = model.reshape(shiftedBlocks(model, c, from.dyBlocked(), v, block), [batch, outChannels / block, pixels, block])
+    return model.reshape(model.op('MatMul', [shared, d]), [batch, length / columns.kernel])
+  })
+  return { pieces, order: 'vOIiuo' }
 }
 
-/** The filter gradient of the whole batch: [1, O I kh kw]. */
-export function filterGrad(model: ModelBuilder, c: ConvCase, from: FilterGradSources): FilterGrad {
-  const [rows, columns] = [c.rows, c.columns]
-  const length = c.inChannels * c.outChannels * rows.kernel * columns.kernel
-  if (suitsWinograd(c)) return { name: winograd(model, c, from), order: 'uvio' }
-  if (rows.output >= leastHeightPerSample || c.inChannels < 8) {
-    const { name, order } = filterGradPerSample(model, c, from)
-    return { name: model.sum(name, [0], true), order }
+/** The filter gradient of the whole batch: pieces [1, ...]. */
+export function filterGrad(model: ModelBuilder, c: ConvCase, from: FilterGradSources, block: number): FilterGrad {
+  const { batch, inChannels, outChannels, rows, columns } = c
+  if (suitsWinograd(c)) return { pieces: [winograd(model, c, from)], order: 'uvIiOo' }
+  if (rows.output >= leastHeightPerSample || inChannels < block) {
+    const { pieces, order } = filterGradPerSample(model, c, from, block)
+    return { pieces: pieces.map((piece) => model.sum(piece, [0], true)), order }
   }
-  const [pixels, tail]: readonly [number, { readonly a: string; readonly d: string; readonly order: TapOrder }] =
-    columns.stride > 1
-      ? [rows.output * columns.output, { a: im2col(model, c, from), d: from.dyLast(), order: 'uvio' }]
-      : [rows.output * columns.input, { a: shiftedPixels(model, c, from), d: shiftedGrads(model, c, from), order: 'uivo' }]
-  const k = c.batch * pixels
-  const [m, n] = columns.stride > 1 ? [rows.kernel * columns.kernel * c.inChannels, c.outChannels] : [rows.kernel * c.inChannels, columns.kernel * c.outChannels]
-  const name = model.op('Gemm', [model.reshape(tail.a, [k, m]), model.reshape(tail.d, [k, n])], { transA: 1 })
-  return { name: model.reshape(name, [1, length]), order: tail.order }
+  const length = inChannels * outChannels * rows.kernel * columns.kernel
+  const together = (name: string, pixels: number, width: number): string => model.reshape(name, [batch * pixels, width])
+  const gemm = (a: string, d: string): string => model.reshape(model.op('Gemm', [a, d], { transA: 1 }), [1, length])
+  if (columns.stride > 1) {
+    const pixels = rows.output * columns.output
+    const a = together(im2col(model, c, from), pixels, rows.kernel * columns.kernel * inChannels)
+    return { pieces: [gemm(a, together(from.dyLast(), pixels, outChannels))], order: 'uvIiOo' }
+  }
+  const pixels = rows.output * columns.input
+  const a = together(shiftedPixels(model, c, from), pixels, rows.kernel * inChannels)
+  return { pieces: [gemm(a, together(shiftedGrads(model, c, from), pixels, columns.kernel * outChannels))], order: 'uIivOo' }
 }
 
-/** Kernels [count, ...] in `order` to kernel layout, [count, length] still. */
-export function tapsToKernel(model: ModelBuilder, name: string, count: number, order: TapOrder, c: ConvCase, block: number): string {
-  const { split, perm } = tapView(c, count, order, block)
-  return model.reshape(model.transpose(model.reshape(name, split), perm), [count, sizeOf(split) / count])
+/** A filter gradient (of `count` kernels) in kernel layout: [count, numbers of one kernel]. */
+export function tapsToKernel(model: ModelBuilder, { pieces, order }: FilterGrad, count: number, c: ConvCase, block: number): string {
+  const { sizes, kernel } = axesOf(c, count, block)
+  const cut = pieces.map((piece) => model.reshape(piece, [count, 1, sizeOf(sizes([...order])) / pieces.length]))
+  const axes = ['n', ...order]
+  const whole = model.reshape(model.concat(cut, 1), sizes(axes))
+  return model.reshape(model.transpose(whole, kernel.map((axis) => axes.indexOf(axis))), [count, sizeOf(sizes([...order]))])
 }
 
-/** Kernels in kernel layout to [count, ...] in `order`: the inverse of `tapsToKernel`. */
-export function kernelToTaps(model: ModelBuilder, name: string, count: number, order: TapOrder, c: ConvCase, block: number): string {
-  const { split, perm } = tapView(c, count, order, block)
-  const physical = perm.map((p) => split[p] ?? 1)
-  const inverse = perm.map((_, axis) => perm.indexOf(axis))
-  return model.reshape(model.transpose(model.reshape(name, physical), inverse), [count, sizeOf(split) / count])
+/** Kernels in kernel layout, in the order and the pieces of `like`: each [count, ...]. */
+export function kernelToTaps(model: ModelBuilder, name: string, like: FilterGrad, count: number, c: ConvCase, block: number): readonly string[] {
+  const { sizes, kernel } = axesOf(c, count, block)
+  const parts = like.pieces.length
+  const [first = '', ...rest] = like.order
+  const axes = parts > 1 ? [first, 'n', ...rest] : ['n', first, ...rest]
+  const taps = model.transpose(model.reshape(name, sizes(kernel)), axes.map((axis) => kernel.indexOf(axis)))
+  const length = sizeOf(sizes([...like.order])) / parts
+  if (parts === 1) return [model.reshape(taps, [count, length])]
+  return model.ops('Split', [model.reshape(taps, [parts * count, length])], { axis: 0 }, parts)
 }
 
-// [count, axes in `order`] with channels cut into blocks, and the permutation to [count, O/b, I/bi, kh, kw, bi, b].
-function tapView(c: ConvCase, count: number, order: TapOrder, block: number): { readonly split: readonly number[]; readonly perm: readonly number[] } {
+// The axes of kernels: their sizes by letter (n counts kernels), and their order in kernel layout.
+function axesOf(c: ConvCase, count: number, block: number): { readonly sizes: (axes: readonly string[]) => readonly number[]; readonly kernel: readonly string[] } {
   const [kh, kw] = [c.rows.kernel, c.columns.kernel]
   const blockIn = kernelOrder([c.outChannels, c.inChannels, kh, kw], block) === 'io' ? block : 1
-  const sizes = { u: { u: kh }, v: { v: kw }, i: { I: c.inChannels / blockIn, i: blockIn }, o: { O: c.outChannels / block, o: block } }
-  const axes = [...order].flatMap((axis) => Object.entries(sizes[axis as keyof typeof sizes]))
-  const names = axes.map(([name]) => name)
-  return {
-    split: [count, ...axes.map(([, size]) => size)],
-    perm: [0, ...['O', 'I', 'u', 'v', 'i', 'o'].map((name) => names.indexOf(name) + 1)],
-  }
+  const table: Readonly<Record<string, number>> = { n: count, u: kh, v: kw, I: c.inChannels / blockIn, i: blockIn, O: c.outChannels / block, o: block }
+  return { sizes: (axes) => axes.map((axis) => table[axis] ?? 1), kernel: ['n', 'O', 'I', 'u', 'v', 'i', 'o'] }
 }
 
 // The operands of the products.
@@ -118,6 +140,16 @@ function shiftedPixels(model: ModelBuilder, c: ConvCase, from: FilterGradSources
   return model.reshape(taken, [c.batch, c.rows.output * c.columns.input, c.rows.kernel * c.inChannels])
 }
 
+// D_v, blocked [N, O, P, W].
+function shiftedBlocks(model: ModelBuilder, c: ConvCase, dy: string, v: number, block: number): string {
+  const { taps, at, before, after } = shiftWalk(c.columns, v)
+  if (taps === 1 && before === 0 && after === 0) return dy
+  // Depthwise kernels [O/b, 1, taps, b], the same for every channel: 1 at tap `at`.
+  const one = Float32Array.from({ length: c.outChannels * taps }, (_, i) => Number(Math.floor(i / block) % taps === at))
+  const weight = model.constant(hostTensor('float32', [c.outChannels, 1, 1, taps], one))
+  return conv(model, dy, weight, { kernelSize: [1, taps], stride: [1, 1], pads: [0, before, 0, after], dilation: [1, 1], groups: c.outChannels })
+}
+
 // D of the split form: [N, P W, kw O].
 function shiftedGrads(model: ModelBuilder, c: ConvCase, from: FilterGradSources): string {
   const pixels = c.rows.output * c.columns.output
@@ -126,7 +158,7 @@ function shiftedGrads(model: ModelBuilder, c: ConvCase, from: FilterGradSources)
   return model.reshape(taken, [c.batch, c.rows.output * c.columns.input, c.columns.kernel * c.outChannels])
 }
 
-// A of im2col: [N, P Q, kh kw I].
+// col of im2col: [N, P Q, kh kw I].
 function im2col(model: ModelBuilder, c: ConvCase, from: FilterGradSources): string {
   const pixels = c.rows.input * c.columns.input
   const x = images(model, from.xLast(), c.batch, pixels, c.inChannels)
@@ -138,18 +170,12 @@ function images(model: ModelBuilder, name: string, batch: number, pixels: number
   return model.reshape(name, [batch, pixels, channels])
 }
 
-// Gather along axis 1 of `data` [A, rows, C], to which a zero row is appended where an index asks for it. Concat for that:
-// Pad runs on one thread.
+// Gather along axis 1 of `data` [A, rows, C], to which a zero row is appended where an index asks for it.
 function take(model: ModelBuilder, data: string, shape: readonly [number, number, number], index: GatherIndex): string {
   const [outer, rows, inner] = shape
   if (index.length === rows && index.every((v, i) => v === i)) return data
   const padded = index.includes(rows) ? model.concat([data, filled(model, 0, [outer, 1, inner])], 1) : data
   return model.op('Gather', [padded, indices(model, index)], { axis: 1 })
-}
-
-// a^T b, batched.
-function fused(model: ModelBuilder, a: string, b: string): string {
-  return model.op('FusedMatMul', [a, b], { transA: 1 }, { domain: microsoftDomain })
 }
 
 // Winograd
@@ -190,7 +216,7 @@ function winograd(model: ModelBuilder, c: ConvCase, from: FilterGradSources): st
     }
     const v = transform(x, winogradInput(height, width, samples, first), 16, inChannels, inputTransform)
     const e = transform(dy, winogradGrad(height, width, samples, first), 4, outChannels, gradTransform)
-    const part = fused(model, v, e)
+    const part = model.op('FusedMatMul', [v, e], { transA: 1 }, { domain: microsoftDomain })
     sum = sum === undefined ? part : model.op('Add', [sum, part])
   }
   const result = model.op('MatMul', [kroneckerSquare(model, resultTransform), model.reshape(sum ?? '', [16, inChannels * outChannels])])

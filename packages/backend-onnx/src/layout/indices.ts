@@ -64,6 +64,26 @@ export function columnShifts(rows: Axis, columns: Axis): GatherIndex {
   })
 }
 
+/** A shift along a row as a convolution with a single 1 at tap `at` of `taps`. */
+export interface ShiftWalk {
+  readonly taps: number
+  readonly at: number
+  readonly before: number
+  readonly after: number
+}
+
+/**
+ * D_v of the split filter gradient along one row, from Q outputs to W inputs, with stride 1: d[c] = dy[c - s] with
+ * s = v dilation - before, zero outside. Zeros before where s > 0, zeros behind where W > Q + s; what must be cut off
+ * instead is stepped over by further taps.
+ */
+export function shiftWalk(columns: Axis, v: number): ShiftWalk {
+  const shift = v * columns.dilation - columns.before
+  const behind = columns.input - columns.output - shift
+  const cut = [Math.max(0, -shift), Math.max(0, -behind)] as const
+  return { taps: 1 + cut[0] + cut[1], at: cut[0], before: Math.max(0, shift), after: Math.max(0, behind) }
+}
+
 /** The columns of im2col: [P, Q, kh, kw] -> the pixel of x (row * W + column), or the zero row, H W. */
 export function im2colPixels(rows: Axis, columns: Axis): GatherIndex {
   return build(rows.output * columns.output * rows.kernel * columns.kernel, (push) => {

@@ -1,0 +1,143 @@
+// The parts of the gradients that are made of standard ops, with both block sizes, whatever the engine's own is.
+
+import { conv2dFilterGrad, evaluate, hostTensor, type HostTensor, type OpAttrs, type StaticShape, toRef, trace } from '@dynconv/core'
+import { beforeAll, describe, expect, test } from 'vitest'
+import { ModelBuilder } from '../model.ts'
+import { type Engine, loadEngine } from '../session.ts'
+import { compare, randn } from '../testing/compare.ts'
+import { filterGrad, filterGradPerSample, type FilterGradSources, kernelToTaps, tapsToKernel } from './filterGrad.ts'
+import { fromKernelLayout, toKernelLayout } from './host.ts'
+import { turnKernels } from './inputGrad.ts'
+import { type ConvCase, convCase, inputGradForm, kindOf } from './support.ts'
+
+let engine: Engine
+beforeAll(async () => {
+  engine = await loadEngine(1)
+})
+
+async function run(build: (model: ModelBuilder, inputs: readonly string[]) => string, inputs: readonly HostTensor[], shape: StaticShape): Promise<HostTensor> {
+  const model = new ModelBuilder()
+  const names = inputs.map((t, i) => model.input(`x${i}`, t.dtype, t.shape))
+  model.output('y', build(model, names), 'float32', shape)
+  const session = await engine.createSession(model.encode())
+  const { y } = await session.run(Object.fromEntries(inputs.map((t, i) => [`x${i}`, new engine.ort.Tensor('float32', t.data as Float32Array, t.shape)])))
+  await session.release()
+  return hostTensor('float32', shape, y?.data as Float32Array)
+}
+
+const plainSources = (model: ModelBuilder, x: string, dy: string): FilterGradSources => ({
+  xPlain: () => x,
+  xLast: () => model.transpose(x, [0, 2, 3, 1]),
+  dyPlain: () => dy,
+  dyLast: () => model.transpose(dy, [0, 2, 3, 1]),
+  dyBlocked: () => {
+    throw new Error('blocked images need the block of the engine')
+  },
+})
+
+interface Setting {
+  readonly name: string
+  readonly size: readonly [number, number]
+  readonly kernel: readonly [number, number]
+  readonly attrs?: Partial<OpAttrs['conv2d']>
+}
+
+const settings: readonly Setting[] = [
+  { name: '3x3', size: [5, 6], kernel: [3, 3] },
+  { name: '3x3 on a tall image', size: [18, 4], kernel: [3, 3] },
+  { name: '3x3, stride 2', size: [6, 8], kernel: [3, 3], attrs: { stride: [2, 2] } },
+  { name: '3x3, stride 2 on a tall image', size: [34, 4], kernel: [3, 3], attrs: { stride: [2, 2] } },
+  { name: '2x3, dilated, uneven padding', size: [7, 6], kernel: [2, 3], attrs: { dilation: [2, 1], padding: [1, 0, 2, 1] } },
+  { name: '1x1, stride 2', size: [4, 6], kernel: [1, 1], attrs: { stride: [2, 2], padding: [0, 0, 0, 0] } },
+]
+
+const batch = 3
+
+function prepare({ size, kernel, attrs }: Setting, inChannels: number, outChannels: number) {
+  const walk = { stride: [1, 1], padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1, ...attrs } as const
+  const out = [0, 1].map((i) => Math.floor((size[i]! + walk.padding[2 * i]! + walk.padding[2 * i + 1]! - (kernel[i]! - 1) * walk.dilation[i]! - 1) / walk.stride[i]!) + 1)
+  const [x, weight, dy] = [[batch, inChannels, ...size], [outChannels, inChannels, ...kernel], [batch, outChannels, ...out]]
+  return { c: convCase(walk, x, weight, dy), walk, weight, x: randn(x, 1), dy: randn(dy, 2) }
+}
+
+// A block of 16 takes the images blocked in other forms; its orders are checked with the forms that do not.
+describe.each([8, 16])('block %i', (b) => {
+  test.each(settings)('filter gradient, $name', async (setting) => {
+    for (const inChannels of [2 * b, 3]) {
+      const { c, walk, weight, x, dy } = prepare(setting, inChannels, b)
+      const { graph } = trace((s, t) => conv2dFilterGrad(s, t, { ...walk, kernelSize: setting.kernel }), { inputs: [x, dy] })
+      const [expected] = evaluate(graph, [toRef(x), toRef(dy)]).outputs
+      const forms = [
+        (m: ModelBuilder, s: FilterGradSources) => filterGrad(m, c, s, 8),
+        (m: ModelBuilder, s: FilterGradSources) => {
+          const { pieces, order } = filterGradPerSample(m, c, s, 8)
+          return { pieces: pieces.map((piece) => m.sum(piece, [0], true)), order }
+        },
+      ]
+      for (const form of forms) {
+        const got = await run((m, [s = '', t = '']) => m.reshape(tapsToKernel(m, form(m, plainSources(m, s, t)), 1, c, b), weight), [x, dy], weight)
+        expect(compare(fromKernelLayout(got, b), expected, 4000)).toBeUndefined()
+      }
+    }
+  })
+
+  test('kernels go to the order of a gradient, in pieces, and come back', async () => {
+    const { c } = prepare(settings[0]!, 2 * b, b)
+    const bases = randn([2, b, 2 * b, 3, 3], 3)
+    for (const like of [{ pieces: ['', '', ''], order: 'vOIiuo' }, { pieces: [''], order: 'IiuvOo' }, { pieces: [''], order: 'OouvIi' }] as const) {
+      const back = await run(
+        (m, [w = '']) => m.reshape(tapsToKernel(m, { ...like, pieces: kernelToTaps(m, w, like, 2, c, b) }, 2, c, b), bases.shape),
+        [bases],
+        bases.shape,
+      )
+      expect(back).toEqual(bases)
+    }
+  })
+
+  test.each(settings)('kernels turned for the input gradient, $name', async (setting) => {
+    const { c } = prepare(setting, 2 * b, b)
+    const form = inputGradForm(c, kindOf(c, b, false))
+    const bases = randn([2, b, 2 * b, ...setting.kernel], 3)
+    // Uneven sizes have no blocked form; the others are checked tap by tap.
+    if (!form) return expect(setting.attrs?.stride).toBeDefined()
+    const shape = turnedShape(c, form)
+    const got = await run((m, [w = '']) => m.reshape(turnKernels(m, w, 2, c, form, b).name, [2, ...shape]), [toKernelLayout(bases, b)], [2, ...shape])
+    expect(Array.from(fromKernelLayout(got, b).data)).toEqual(turned(bases, c, form))
+  })
+})
+
+function residues(c: ConvCase, form: string): readonly [number, number] {
+  return form === 'subPixel' ? [c.rows.stride, c.columns.stride] : [1, 1]
+}
+
+// Which offsets e of dY a residue's kernel reads, along one axis: all e with a tap r + before - s e in the kernel.
+function offsets(axis: ConvCase['rows'], stride: number): readonly number[] {
+  const all = Array.from({ length: 41 }, (_, i) => i - 20).filter((e) => Array.from({ length: stride }, (_, r) => r + axis.before - stride * e).some((u) => u >= 0 && u < axis.kernel))
+  return Array.from({ length: (all.at(-1) ?? 0) - (all[0] ?? 0) + 1 }, (_, i) => (all[0] ?? 0) + i)
+}
+
+function turnedShape(c: ConvCase, form: string): StaticShape {
+  const [r, s] = residues(c, form)
+  const sizes = form === 'subPixel' ? [offsets(c.rows, r).length, offsets(c.columns, s).length] : [c.rows.kernel, c.columns.kernel]
+  return [r * s * c.inChannels, c.outChannels, ...sizes]
+}
+
+function turned(bases: HostTensor, c: ConvCase, form: string): number[] {
+  const [count = 0, o = 0, i = 0, kh = 0, kw = 0] = bases.shape
+  const [r, s] = residues(c, form)
+  const [along, across] = form === 'subPixel' ? [offsets(c.rows, r), offsets(c.columns, s)] : [Array.from({ length: kh }, (_, u) => u), Array.from({ length: kw }, (_, v) => v)]
+  const tap = (axis: ConvCase['rows'], stride: number, residue: number, e: number): number => (form === 'subPixel' ? residue + axis.before - stride * e : axis.kernel - 1 - e)
+  const result: number[] = []
+  for (let n = 0; n < count; n++)
+    for (let a = 0; a < r; a++)
+      for (let b = 0; b < s; b++)
+        for (let ci = 0; ci < i; ci++)
+          for (let co = 0; co < o; co++)
+            for (const e of along)
+              for (const f of across) {
+                const [u, v] = [tap(c.rows, r, a, e), tap(c.columns, s, b, f)]
+                const inside = u >= 0 && u < kh && v >= 0 && v < kw
+                result.push(inside ? (bases.data[(((n * o + co) * i + ci) * kh + u) * kw + v] ?? Number.NaN) : 0)
+              }
+  return result
+}
