@@ -4,8 +4,12 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { DynamicConv2d } from '../dynamic/dynamicConv2d.ts'
 import { temperatureState } from '../dynamic/temperature.ts'
-import { withSeed } from '../nn/init.ts'
+import { normal, withSeed } from '../nn/init.ts'
+import { mse } from '../nn/losses.ts'
+import { sgd } from '../optim/sgd.ts'
+import { referenceBackend } from '../reference/backend.ts'
 import { tensor } from '../tensor/hostTensor.ts'
+import { type Training, trainer } from '../train/trainer.ts'
 import { loadCheckpoint, readCheckpoint, saveCheckpoint } from './checkpoint.ts'
 import { decodeSafetensors, encodeSafetensors } from './safetensors.ts'
 
@@ -77,4 +81,45 @@ test('a checkpoint replaces the one before it and leaves nothing else', async ()
   await saveCheckpoint(join(folder, 'net'), layer(2))
   expect(await readdir(folder)).toEqual(['net.safetensors'])
   expect(decodeSafetensors(await readFile(join(folder, 'net.safetensors'))).tensors.get('bases')).toEqual(layer(2).bases.data)
+})
+
+const backend = referenceBackend()
+const training = (module: DynamicConv2d): Promise<Training> => trainer(module, { backend, loss: mse(), optimizer: sgd({ lr: (step) => 0.1 / (step + 1), momentum: 0.9 }) })
+const [x, y] = withSeed(3, () => [normal([2, 2, 4, 4], 1), normal([2, 3, 2, 2], 1)])
+
+test('a training goes on to the same bits as one that never stopped', async () => {
+  const whole = await training(layer(1))
+  for (let i = 0; i < 4; i++) await whole.step(x, y)
+
+  const first = await training(layer(1))
+  for (let i = 0; i < 2; i++) await first.step(x, y)
+  await saveCheckpoint(join(folder, 'run'), first.module, first)
+  first.dispose()
+
+  const second = await training(layer(2))
+  expect(await loadCheckpoint(join(folder, 'run'), second.module, second)).toMatchObject({ steps: 2 })
+  for (let i = 0; i < 2; i++) await second.step(x, y)
+  expect(second.steps).toBe(4)
+  expect(await second.state()).toEqual(await whole.state())
+  expect((await second.state()).has('optimizer.momentum.bases')).toBe(true)
+  // The module alone takes the same file, without the optimizer's part.
+  const alone = layer(3)
+  await loadCheckpoint(join(folder, 'run'), alone)
+  expect(alone.state().get('bases')).not.toEqual(layer(1).bases.data)
+  whole.dispose()
+  second.dispose()
+})
+
+test('a training does not go on from what is not its own, and nothing changes', async () => {
+  const own = await training(layer(1))
+  const before = await own.state()
+  await saveCheckpoint(join(folder, 'weights'), layer(2))
+  await expect(loadCheckpoint(join(folder, 'weights'), own.module, own)).rejects.toThrow('it was saved without a training, so there is no optimizer state to go on from')
+  const other = await trainer(layer(1), { backend, loss: mse(), optimizer: sgd({ lr: 0.1 }) })
+  await saveCheckpoint(join(folder, 'plain'), other.module, other)
+  await expect(loadCheckpoint(join(folder, 'plain'), own.module, own)).rejects.toThrow("'optimizer.momentum.bases' is missing")
+  await expect(saveCheckpoint(join(folder, 'mixed'), layer(1), own)).rejects.toThrow('saveCheckpoint: the training is of another module')
+  expect(await own.state()).toEqual(before)
+  own.dispose()
+  other.dispose()
 })
