@@ -18,12 +18,15 @@ interface Toy {
 
 const toy = (value: RefTensor): Toy => ({ value })
 
-// Each op by its reference, as a fresh tensor.
+const freed = new WeakSet<Toy>()
+
+// Each op by its reference, as a fresh tensor; refuses inputs that were freed.
 function table(...names: readonly (keyof typeof ops)[]): KernelTable<Toy> {
   return Object.fromEntries(
     names.map((name) => [
       name,
       (attrs: never, inputs: readonly Toy[], outputs: never) => {
+        expect(inputs.some((t) => freed.has(t))).toBe(false)
         const result = ops[name].reference(attrs, inputs.map((t) => t.value), outputs)
         return 'data' in result ? toy(result) : result.map(toy)
       },
@@ -47,6 +50,7 @@ function watch(): { readonly options: InterpretOptions<Toy>; readonly live: Set<
         watched.peak = Math.max(watched.peak, live.size)
       },
       free: (t: Toy) => {
+        freed.add(t)
         expect(live.delete(t)).toBe(true)
       },
     },
@@ -105,6 +109,22 @@ test('a kernel may hand its input on: it is freed once, and never when it is the
   expect(outputs[0]?.value.data).toEqual(Float64Array.of(-2, 4, -6, -1))
   expect(outputs[1]).toBe(input)
   expect([...owned]).toEqual([outputs[0]])
+  expect([...w.live]).toEqual([outputs[0]])
+  expect(freed.has(input)).toBe(false)
+})
+
+test('a tensor that a kernel handed on lives as long as any value it stands for', async () => {
+  const handOn: KernelTable<Toy> = { ...table('neg', 'exp', 'add'), reshape: (_attrs, [t]) => t ?? toy(x) }
+  // The reshaped value dies first, then what it was made of is still read; and the other way round.
+  const graph = graphOf((v) => {
+    const a = v.neg()
+    const early = a.reshape([2, 2]).exp().reshape([4]).add(a)
+    const b = v.exp()
+    return early.add(b.reshape([2, 2]).neg().reshape([4]))
+  }, [4])
+  const w = watch()
+  const { outputs } = await interpret(graph, handOn, w.options).run([toy(x)])
+  expect(outputs[0]?.value).toEqual(evaluate(graph, [x]).outputs[0])
   expect([...w.live]).toEqual([outputs[0]])
 })
 

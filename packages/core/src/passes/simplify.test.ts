@@ -92,6 +92,8 @@ test('casts go where the dtype between holds every value', () => {
   expect(left((a) => a.cast('float32').cast('int32').cast('bool'), 'bool')).toEqual([])
   expect(left((a) => a.cast('int32').cast('float16'), 'bool')).toEqual(['cast'])
   expect(left((a) => a.cast('float32').cast('int32'), 'int32')).toEqual(['cast', 'cast'])
+  expect(left((a) => a.cast('int32').cast('float16'), 'float16')).toEqual(['cast', 'cast'])
+  expect(left((a) => a.cast('bool').cast('float32'))).toEqual(['cast', 'cast'])
 })
 
 test('shapes', () => {

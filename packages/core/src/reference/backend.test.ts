@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Backend, Executable, StateInit } from '../backend/contract.ts'
 import { DisposedError } from '../backend/errors.ts'
-import { kernelBackend } from '../backend/kernelBackend.ts'
 import { GraphBuilder } from '../graph/builder.ts'
 import type { Graph } from '../graph/graph.ts'
 import { trace } from '../graph/trace.ts'
@@ -194,31 +193,3 @@ test('float16, int32 and bool keep their storage', async () => {
   expect(graph.nodes.map((node) => backend.supports(node, graph))).toEqual(graph.nodes.map(() => true))
 })
 
-test('an engine with a small table and asynchronous tensors is a whole backend', async () => {
-  const freed: object[] = []
-  const backend = kernelBackend<{ readonly numbers: number[] }>({
-    name: 'tiny',
-    capabilities: { dtypes: { float32: 'arithmetic', float16: 'none', int32: 'none', bool: 'none' }, device: 'a list' },
-    kernels: {
-      constant: ({ value }) => ({ numbers: [...value.data] }),
-      max: async (_attrs, [a, b]) => ({ numbers: (a?.numbers ?? []).map((v) => Math.max(v, b?.numbers[0] ?? 0)) }),
-      add: (_attrs, [a, b]) => ({ numbers: (a?.numbers ?? []).map((v, i) => v + (b?.numbers[i] ?? 0)) }),
-    },
-    upload: async ({ data }) => ({ numbers: [...data] }),
-    download: async ({ numbers }, { dtype, shape }) => fromNumbers(dtype, shape, numbers),
-    free: (t) => freed.push(t),
-  })
-  const f = await backend.compile(trace((x) => x.relu(), { inputs: [{ shape: [2] }] }).graph)
-  expect(await f.run([tensor([-1, 2])])).toEqual([tensor([0, 2])])
-  expect(f.explain()).toBe('tiny: 2 nodes, one at a time; decomposed: relu')
-  const state = await backend.createState(start)
-  const g = await backend.compile(counter(), { state })
-  await g.run([tensor([1, 2])])
-  expect(await state.read('count')).toEqual(tensor([1, 12]))
-  for (const thing of [f, g, state]) thing.dispose()
-  expect(live(backend)).toEqual([0, 0])
-  // The input, the result and the constant; then the input and both values of the state.
-  expect(freed.length).toBe(6)
-  const exp = trace((x) => x.exp(), { inputs: [{ shape: [2] }] }).graph
-  await expect(backend.compile(exp)).rejects.toThrow('tiny: cannot run exp: there is no kernel for it')
-})
