@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { referenceBackend, ValueError } from '@dynconv/core'
 import protobuf from 'protobufjs/light.js'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { runForeign } from './foreign.node.ts'
 import { formatOnnxNodes, onnxNodesPassed, runOnnxNodeCases } from './onnxNodes.node.ts'
 
 // Models written field by field, so that no description of the format is read and written by the same hand.
@@ -12,7 +13,7 @@ const field = (number: number, content: string | Uint8Array): Uint8Array => {
   return (typeof content === 'string' ? writer.string(content) : writer.bytes(content)).finish()
 }
 const int = (number: number, value: number): Uint8Array => protobuf.Writer.create().uint32(number << 3).int64(value).finish()
-const join2 = (...parts: readonly Uint8Array[]): Uint8Array => Uint8Array.from(parts.flatMap((p) => Array.from(p)))
+const bytesOf = (...parts: readonly Uint8Array[]): Uint8Array => Uint8Array.from(parts.flatMap((p) => Array.from(p)))
 
 const [float, int64, double] = [1, 7, 11]
 
@@ -27,7 +28,7 @@ const longs = (data: readonly number[]): Values => ({ type: int64, dims: [data.l
 
 function tensorBytes({ type, dims, data }: Values): Uint8Array {
   const array = type === float ? Float32Array.from(data) : type === double ? Float64Array.from(data) : BigInt64Array.from(data, BigInt)
-  return join2(...dims.map((d) => int(1, d)), int(2, type), field(9, new Uint8Array(array.buffer)))
+  return bytesOf(...dims.map((d) => int(1, d)), int(2, type), field(9, new Uint8Array(array.buffer)))
 }
 
 interface Node {
@@ -38,11 +39,11 @@ interface Node {
 }
 
 function modelBytes(nodes: readonly Node[], inputs: readonly Values[], output: Values): Uint8Array {
-  const port = (number: number, name: string, { type }: Values): Uint8Array => field(number, join2(field(1, name), field(2, field(1, int(1, type)))))
+  const port = (number: number, name: string, { type }: Values): Uint8Array => field(number, bytesOf(field(1, name), field(2, field(1, int(1, type)))))
   const node = ({ op, inputs: from, output: to, ints = {} }: Node): Uint8Array =>
-    field(1, join2(...from.map((name) => field(1, name)), field(2, to), field(4, op), ...Object.entries(ints).map(([name, i]) => field(5, join2(field(1, name), int(3, i))))))
-  const graph = join2(...nodes.map(node), ...inputs.map((v, i) => port(11, `x${i}`, v)), port(12, 'y', output))
-  return join2(field(7, graph), field(8, int(2, 17)))
+    field(1, bytesOf(...from.map((name) => field(1, name)), field(2, to), field(4, op), ...Object.entries(ints).map(([name, i]) => field(5, bytesOf(field(1, name), int(3, i))))))
+  const graph = bytesOf(...nodes.map(node), ...inputs.map((v, i) => port(11, `x${i}`, v)), port(12, 'y', output))
+  return bytesOf(field(7, graph), field(8, int(2, 17)))
 }
 
 let folder = ''
@@ -113,6 +114,8 @@ test('a run passes when all that are ours do', async () => {
   expect(onnxNodesPassed(await runOnnxNodeCases(join(folder, 'node', 'erf'), []))).toBe(false)
 })
 
-test('a folder without cases is refused', async () => {
+test('a folder without cases is refused, and a missing one says what to install', async () => {
   await expect(runOnnxNodeCases(join(folder, 'node', 'add', 'test_data_set_0'), [])).rejects.toThrow(ValueError)
+  const missing = runForeign({ backends: [], folder: join(folder, 'nowhere'), write: () => undefined })
+  await expect(missing).rejects.toThrow(/apt-get install --no-install-recommends libonnx-testdata/)
 })

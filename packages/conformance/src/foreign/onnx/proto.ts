@@ -9,7 +9,7 @@ import protobuf from 'protobufjs/light.js'
 const elementTypes = [
   'undefined', 'float', 'uint8', 'int8', 'uint16', 'int16', 'int32', 'int64', 'string', 'bool', 'float16', 'double', 'uint32',
   'uint64', 'complex64', 'complex128', 'bfloat16',
-] as const // prettier-ignore
+] as const
 
 /** An element type of ONNX. */
 export type OnnxType = (typeof elementTypes)[number]
