@@ -8,6 +8,7 @@ import {
   DynamicConv2d,
   type DynamicConv2dOptions,
   type DynamicConvForm,
+  type Graph,
   GroupNorm,
   type HostTensor,
   Linear,
@@ -170,6 +171,11 @@ class SmallSuperResolution extends Module {
   }
 }
 
+/** A residual network for 5 classes, its routing awake. */
+export function smallResNet(dynamic: boolean): Module {
+  return awake(new SmallResNet(dynamic))
+}
+
 interface Network {
   readonly name: string
   readonly build: (dynamic: boolean) => Module
@@ -213,6 +219,12 @@ interface TrainingRun {
 
 const steps = 10
 
+/** The start of every state of a training step's graph: the module's own values, and zeros for the optimizer's. */
+export function statesOf(graph: Graph, module: Module): readonly StateInit[] {
+  const parts = module.state()
+  return graph.states.map(({ name, kind, dtype, shape }) => ({ name, kind, data: parts.get(name) ?? zeros(shape.map(Number), dtype) }))
+}
+
 // Ten whole steps (forward, backward, clipping, optimizer), each on another batch: all losses and, at the end, every
 // parameter, statistic and moment.
 function trainingCase(run: TrainingRun): Case {
@@ -232,8 +244,7 @@ function trainingCase(run: TrainingRun): Case {
       // The trace is the same for every engine.
       const backend = referenceBackend()
       const graph = traceStep(module, { backend, loss, optimizer, ...(clipNorm === undefined ? {} : { clipNorm }) }, x, target)
-      const parts = new Map([...module.namedParameters(), ...module.namedBuffers()].map(([name, part]) => [name, part.data]))
-      const states = graph.states.map(({ name, kind, dtype, shape }): StateInit => ({ name, kind, data: parts.get(name) ?? zeros(shape.map(Number), dtype) }))
+      const states = statesOf(graph, module)
       const runs = batches.map((images, step) => [images, targets[step] ?? target, ...Object.values(optimizer.hyper(step)).map((v) => tensor(v))])
       return { graph, states, runs, lowerInputs: 0, by: [] }
     },

@@ -88,7 +88,7 @@ export function formatDifference(d: Difference): string {
 
 // Nine digits tell every float32 from its neighbours.
 function number(x: number): string {
-  return Object.is(x, -0) ? '-0' : String(Number.isInteger(x) && Math.abs(x) < 1e9 ? x : Number(x.toPrecision(9)))
+  return Object.is(x, -0) ? '-0' : String(Number.isInteger(x) && Math.abs(x) < 2 ** 32 ? x : Number(x.toPrecision(9)))
 }
 
 function units(x: number): string {

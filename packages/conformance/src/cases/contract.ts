@@ -1,0 +1,302 @@
+// Cases about what surrounds the results: uploads, states, errors, disposal, memory. backend/contract.ts of core is what
+// they hold a backend to.
+
+import {
+  type Backend,
+  DisposedError,
+  DTypeError,
+  type DType,
+  dtypes,
+  fromNumbers,
+  type Graph,
+  GraphBuilder,
+  GraphError,
+  type HostTensor,
+  ops,
+  ShapeError,
+  type StateInit,
+  type StateStore,
+  tensor,
+  toFloat64,
+} from '@dynconv/core'
+
+/** Something that a backend must keep to. */
+export interface ContractCase {
+  readonly id: string
+  /** Does what the case is about, and gives what is wrong, a text each. */
+  readonly check: (backend: Backend) => Promise<readonly string[]>
+}
+
+// y = x + 1 and, with a state, total' = total + x; both of [3].
+function adder(): Graph {
+  const builder = new GraphBuilder(ops)
+  const x = builder.input('x', 'float32', [3])
+  builder.output('y', x.add(1))
+  return builder.build()
+}
+
+function accumulator(): Graph {
+  const builder = new GraphBuilder(ops)
+  const x = builder.input('x', 'float32', [3])
+  const total = builder.readState('total', 'buffer', 'float32', [3])
+  builder.writeState('total', 'buffer', 'float32', [3], total.add(x))
+  builder.output('before', total)
+  builder.output('after', total.add(x))
+  return builder.build()
+}
+
+// a' = b and b' = a: both must read what the other was.
+function swap(): Graph {
+  const builder = new GraphBuilder(ops)
+  const a = builder.readState('a', 'buffer', 'float32', [2])
+  const b = builder.readState('b', 'buffer', 'float32', [2])
+  builder.writeState('a', 'buffer', 'float32', [2], b)
+  builder.writeState('b', 'buffer', 'float32', [2], a)
+  builder.output('sum', a.add(b))
+  return builder.build()
+}
+
+const total: StateInit = { name: 'total', kind: 'buffer', data: tensor([10, 20, 30]) }
+
+function numbers(t: HostTensor | undefined): readonly number[] {
+  return t ? [...toFloat64(t)] : []
+}
+
+/** Collects what is wrong. */
+class Findings {
+  readonly problems: string[] = []
+
+  same(what: string, got: readonly number[], wanted: readonly number[]): void {
+    const equal = got.length === wanted.length && got.every((v, i) => v === wanted[i])
+    if (!equal) this.problems.push(`${what}: got [${got.join(', ')}], expected [${wanted.join(', ')}]`)
+  }
+
+  that(what: string, holds: boolean): void {
+    if (!holds) this.problems.push(what)
+  }
+
+  /** `body` must reject with an error of class `expected`. */
+  async refuses(what: string, expected: new (...args: never[]) => Error, body: () => Promise<unknown>): Promise<void> {
+    try {
+      await body()
+      this.problems.push(`${what}: nothing was thrown, expected ${expected.name}`)
+    } catch (error) {
+      if (error instanceof expected) return
+      this.problems.push(`${what}: got ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}, expected ${expected.name}`)
+    }
+  }
+}
+
+function contract(name: string, body: (backend: Backend, found: Findings) => Promise<void>): ContractCase {
+  return {
+    id: `contract[${name}]`,
+    check: async (backend) => {
+      const found = new Findings()
+      await body(backend, found)
+      return found.problems
+    },
+  }
+}
+
+// Everything that a case makes is disposed, whatever it finds.
+async function withStore(backend: Backend, initial: readonly StateInit[], body: (store: StateStore) => Promise<void>): Promise<void> {
+  const store = await backend.createState(initial)
+  try {
+    await body(store)
+  } finally {
+    store.dispose()
+  }
+}
+
+async function withAdder(backend: Backend, body: (run: (x: HostTensor) => Promise<readonly HostTensor[]>) => Promise<void>): Promise<void> {
+  const executable = await backend.compile(adder())
+  try {
+    await body((x) => executable.run([x]))
+  } finally {
+    executable.dispose()
+  }
+}
+
+const samples: { readonly [D in DType]: readonly number[] } = {
+  float32: [1.5, -0, Number.NaN, Number.POSITIVE_INFINITY, 1e-30, 0.1],
+  float16: [1.5, -0, Number.NaN, Number.NEGATIVE_INFINITY, 65504, 0.1],
+  int32: [0, -1, 2147483647, -2147483648, 7, 8],
+  bool: [0, 1, 1, 0, 0, 1],
+}
+
+/** All of them. */
+export function contractCases(): readonly ContractCase[] {
+  return [
+    ...dtypes.map((dtype) =>
+      contract(`upload and read ${dtype}`, async (backend, found) => {
+        if (backend.capabilities.dtypes[dtype] === 'none') return
+        for (const shape of [[2, 3], [6], [1, 1, 6, 1]]) {
+          const value = fromNumbers(dtype, shape, samples[dtype])
+          const device = await backend.upload(value)
+          const back = await device.read()
+          found.that(`it is ${back.dtype}[${back.shape.join(', ')}]`, back.dtype === dtype && back.shape.join() === shape.join())
+          found.that(`the elements changed: ${String(back.data)} instead of ${String(value.data)}`, back.data.every((v: number, i: number) => Object.is(v, value.data[i])))
+          device.dispose()
+        }
+        const scalar = await backend.upload(fromNumbers(dtype, [], [1]))
+        found.same('a scalar', numbers(await scalar.read()), [1])
+        scalar.dispose()
+        const empty = await backend.upload(fromNumbers(dtype, [2, 0], []))
+        found.that('an empty tensor is not empty', (await empty.read()).data.length === 0)
+        empty.dispose()
+      }),
+    ),
+    contract('a device tensor counts, is freed once, and is then gone', async (backend, found) => {
+      const before = backend.memory()
+      const device = await backend.upload(tensor(new Float32Array(1000)))
+      const during = backend.memory()
+      found.that('upload: no tensor more is alive', during.liveTensors > before.liveTensors)
+      found.that(`upload: 4000 bytes were uploaded, ${during.liveBytes - before.liveBytes} count`, during.liveBytes - before.liveBytes >= 4000)
+      found.that('memory: the peak is below what is alive', during.peakBytes >= during.liveBytes)
+      device.dispose()
+      device.dispose()
+      device[Symbol.dispose]()
+      found.same('memory after it was disposed', [backend.memory().liveTensors, backend.memory().liveBytes], [before.liveTensors, before.liveBytes])
+      await found.refuses('read() of what was disposed', DisposedError, () => device.read())
+    }),
+    contract('device tensors are inputs', async (backend, found) => {
+      const executable = await backend.compile(adder())
+      const device = await backend.upload(tensor([1, 2, 3]))
+      for (let i = 0; i < 2; i++) found.same('y', numbers((await executable.run([device]))[0]), [2, 3, 4])
+      found.same('the input afterwards', numbers(await device.read()), [1, 2, 3])
+      device.dispose()
+      await found.refuses('run() on what was disposed', DisposedError, () => executable.run([device]))
+      executable.dispose()
+    }),
+    contract('inputs of another type are refused', async (backend, found) => {
+      await withAdder(backend, async (run) => {
+        await found.refuses('shape [4] for [3]', ShapeError, () => run(tensor([1, 2, 3, 4])))
+        await found.refuses('shape [3, 1] for [3]', ShapeError, () => run(tensor([1, 2, 3], [3, 1])))
+        await found.refuses('int32 for float32', DTypeError, () => run(tensor([1, 2, 3], [3], 'int32')))
+        found.same('a run after that', numbers((await run(tensor([1, 2, 3])))[0]), [2, 3, 4])
+      })
+      const executable = await backend.compile(adder())
+      await found.refuses('no input for one', Error, () => executable.run([]))
+      await found.refuses('two inputs for one', Error, () => executable.run([tensor([1, 2, 3]), tensor([1, 2, 3])]))
+      executable.dispose()
+    }),
+    contract('outputs belong to the caller', async (backend, found) => {
+      await withAdder(backend, async (run) => {
+        const [first] = await run(tensor([1, 2, 3]))
+        first?.data.fill(99)
+        found.same('y after the first y was overwritten', numbers((await run(tensor([1, 2, 3])))[0]), [2, 3, 4])
+      })
+    }),
+    contract('inputs may be overwritten after a run', async (backend, found) => {
+      await withAdder(backend, async (run) => {
+        const x = tensor([1, 2, 3])
+        const [first] = await run(x)
+        x.data.fill(50)
+        found.same('the first y', numbers(first), [2, 3, 4])
+        found.same('y of the new input', numbers((await run(x))[0]), [51, 51, 51])
+      })
+    }),
+    contract('an executable that was disposed is gone', async (backend, found) => {
+      const executable = await backend.compile(adder())
+      executable.dispose()
+      executable.dispose()
+      await found.refuses('run()', DisposedError, () => executable.run([tensor([1, 2, 3])]))
+    }),
+    contract('a state is read, written and freed', async (backend, found) => {
+      await withStore(backend, [total], async (store) => {
+        found.that(`names are ${store.names.join(', ')}`, store.names.join() === 'total')
+        const copy = await store.read('total')
+        found.same('the start', numbers(copy), [10, 20, 30])
+        copy.data.fill(0)
+        found.same('the state after a copy of it was overwritten', numbers(await store.read('total')), [10, 20, 30])
+        await store.write('total', tensor([1, 2, 3]))
+        found.same('what was written', numbers(await store.read('total')), [1, 2, 3])
+        await found.refuses('write() of another shape', ShapeError, () => store.write('total', tensor([1, 2])))
+        await found.refuses('write() of another dtype', Error, () => store.write('total', tensor([1, 2, 3], [3], 'int32')))
+        await found.refuses('read() of an unknown name', GraphError, () => store.read('other'))
+        await found.refuses('write() of an unknown name', GraphError, () => store.write('other', tensor([1, 2, 3])))
+        found.same('the state after all that', numbers(await store.read('total')), [1, 2, 3])
+        store.dispose()
+        store.dispose()
+        await found.refuses('read() of what was disposed', DisposedError, () => store.read('total'))
+      })
+    }),
+    contract('a state starts from a copy', async (backend, found) => {
+      const data = tensor([10, 20, 30])
+      await withStore(backend, [{ ...total, data }], async (store) => {
+        data.data.fill(0)
+        found.same('the state after its start was overwritten', numbers(await store.read('total')), [10, 20, 30])
+        const next = tensor([1, 2, 3])
+        await store.write('total', next)
+        next.data.fill(0)
+        found.same('the state after what was written to it was overwritten', numbers(await store.read('total')), [1, 2, 3])
+      })
+    }),
+    contract('runs carry states on', async (backend, found) => {
+      await withStore(backend, [total], async (state) => {
+        const executable = await backend.compile(accumulator(), { state })
+        for (let i = 0; i < 3; i++) {
+          const [before, after] = await executable.run([tensor([1, 2, 3])])
+          found.same(`before run ${i}`, numbers(before), [10 + i, 20 + 2 * i, 30 + 3 * i])
+          found.same(`after run ${i}`, numbers(after), [11 + i, 22 + 2 * i, 33 + 3 * i])
+        }
+        await found.refuses('a wrong input', ShapeError, () => executable.run([tensor([1])]))
+        found.same('the state after a run that failed', numbers(await state.read('total')), [13, 26, 39])
+        executable.dispose()
+        found.same('the state after its executable is gone', numbers(await state.read('total')), [13, 26, 39])
+      })
+    }),
+    contract('two executables share a store', async (backend, found) => {
+      await withStore(backend, [total], async (state) => {
+        const first = await backend.compile(accumulator(), { state })
+        const second = await backend.compile(accumulator(), { state })
+        await first.run([tensor([1, 1, 1])])
+        await second.run([tensor([2, 2, 2])])
+        await first.run([tensor([4, 4, 4])])
+        found.same('the state', numbers(await state.read('total')), [17, 27, 37])
+        first.dispose()
+        second.dispose()
+      })
+    }),
+    contract('every read sees the state as it was', async (backend, found) => {
+      const initial = (['a', 'b'] as const).map((name, i): StateInit => ({ name, kind: 'buffer', data: tensor([i, i + 10]) }))
+      await withStore(backend, initial, async (state) => {
+        const executable = await backend.compile(swap(), { state })
+        const [sum] = await executable.run([])
+        found.same('the sum', numbers(sum), [1, 21])
+        found.same('a', numbers(await state.read('a')), [1, 11])
+        found.same('b', numbers(await state.read('b')), [0, 10])
+        executable.dispose()
+      })
+    }),
+    contract('runs that overlap do not mix', async (backend, found) => {
+      await withStore(backend, [total], async (state) => {
+        const executable = await backend.compile(accumulator(), { state })
+        const runs = await Promise.all([1, 2, 4].map((x) => executable.run([tensor([x, x, x])])))
+        const differences = runs.map(([before, after]) => (numbers(after)[0] ?? 0) - (numbers(before)[0] ?? 0))
+        found.same('what each run added', differences, [1, 2, 4])
+        found.same('the state', numbers(await state.read('total')), [17, 27, 37])
+        executable.dispose()
+      })
+    }),
+    contract('a graph with states needs a store', async (backend, found) => {
+      await found.refuses('compile() without one', GraphError, () => backend.compile(accumulator()))
+      await withStore(backend, [{ ...total, name: 'other' }], async (state) => {
+        await found.refuses('compile() with one that lacks the state', Error, () => backend.compile(accumulator(), { state }))
+      })
+      await withStore(backend, [{ ...total, data: tensor([1, 2]) }], async (state) => {
+        await found.refuses('compile() with one whose state has another shape', Error, () => backend.compile(accumulator(), { state }))
+      })
+    }),
+    contract('many runs take no more memory', async (backend, found) => {
+      await withStore(backend, [total], async (state) => {
+        const executable = await backend.compile(accumulator(), { state })
+        await executable.run([tensor([1, 2, 3])])
+        const { liveTensors, liveBytes } = backend.memory()
+        for (let i = 0; i < 20; i++) await executable.run([tensor([1, 2, 3])])
+        found.same('tensors and bytes alive', [backend.memory().liveTensors, backend.memory().liveBytes], [liveTensors, liveBytes])
+        executable.dispose()
+      })
+    }),
+  ]
+}

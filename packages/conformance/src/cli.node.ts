@@ -1,0 +1,97 @@
+#!/usr/bin/env node
+// The command: `dynconv-conformance [--backend NAME ...] [--mode MODE ...] [--filter TEXT ...]`. It prints what fails as it
+// comes and the counts at the end. Exit code 0: every lane ran and nothing failed; 1: something did; 2: wrong usage.
+
+import { writeFileAtomic } from '@dynconv/core/node'
+import { SingleBar } from 'cli-progress'
+import yargs from 'yargs'
+import { hideBin } from 'yargs/helpers'
+import { allCases } from './cases/index.ts'
+import { formatResult, formatSummary, reportData, supportOf } from './run/report.ts'
+import type { Target } from './run/outcomes.ts'
+import { modes, type Result, runSuite } from './run/suite.ts'
+import { defaultTargets, targetOf } from './targets.node.ts'
+
+const parser = yargs(hideBin(process.argv))
+  .scriptName('dynconv-conformance')
+  .usage('$0 [options]\n\nRuns every op, layer, small network and training step on backends, and compares with a float64 oracle.')
+  .option('backend', { array: true, string: true, default: [...defaultTargets], describe: 'reference, onnx, webgpu, a file (./my-backend.js) or a package, with #export' })
+  .option('mode', { array: true, choices: modes, describe: 'all unless given' })
+  .option('filter', { array: true, string: true, describe: 'only cases whose id contains one of these texts' })
+  .option('bail', { number: true, describe: 'stop after so many failures' })
+  .option('json', { string: true, describe: 'write the result to this file' })
+  .option('support', { string: true, describe: 'write the table of what runs where (SUPPORT.md) to this file' })
+  .option('list', { boolean: true, describe: 'print the ids of the cases instead of running them' })
+  .example('$0 --backend ./my-backend.js', 'tries your own backend')
+  .example('$0 --backend onnx --mode gradient --filter conv2d', 'a part of the suite')
+  .strict()
+  .wrap(Math.min(120, process.stdout.columns || 120))
+  .fail((message, error, self) => {
+    console.error(`error: ${error instanceof Error ? error.message : message}\nsee --help`)
+    self.exit(2, error)
+  })
+
+const args = await parser.parseAsync()
+const { filter: filters } = args
+if (args.list) {
+  for (const { id } of allCases()) if (!filters || filters.some((f) => id.includes(f))) console.log(id)
+} else {
+  process.exitCode = await main()
+}
+
+async function main(): Promise<number> {
+  try {
+    const targets = await Promise.all([...new Set(args.backend)].map(lazily))
+    const show = progress()
+    const report = await runSuite({
+      targets,
+      ...(args.mode ? { modes: args.mode } : {}),
+      ...(filters ? { filters } : {}),
+      ...(args.bail === undefined ? {} : { bail: args.bail }),
+      onResult: show.result,
+    })
+    show.end()
+    console.log(formatSummary(report))
+    if (args.json !== undefined) await writeFileAtomic(args.json, `${JSON.stringify(reportData(report), undefined, 1)}\n`)
+    if (args.support !== undefined) await writeFileAtomic(args.support, supportOf(report))
+    return report.passed ? 0 : 1
+  } catch (error) {
+    console.error(`error: ${error instanceof Error ? error.message : String(error)}`)
+    return 1
+  }
+}
+
+// A backend that does not load is a lane that did not run, not the end of the others.
+async function lazily(name: string): Promise<Target> {
+  try {
+    return await targetOf(name)
+  } catch (error) {
+    return { name, create: () => Promise.reject(error as Error) }
+  }
+}
+
+function progress(): { readonly result: (r: Result, done: number, total: number) => void; readonly end: () => void } {
+  const bar = process.stderr.isTTY
+    ? new SingleBar({ format: '{bar} {percentage} % | {value}/{total} | {failed} failed | {id}', stream: process.stderr, hideCursor: true, clearOnComplete: true, barsize: 24 })
+    : undefined
+  let failed = 0
+  let started = false
+  let lastLine = performance.now()
+  return {
+    result: (r, done, total) => {
+      if (bar && !started) bar.start(total, 0, { failed, id: '' })
+      started = true
+      if (r.status === 'failed') {
+        failed++
+        process.stderr.write(`${bar ? '\r\u001b[K' : ''}${formatResult(r)}\n`)
+      }
+      if (bar) {
+        bar.update(done, { failed, id: `${r.backend} ${r.mode} ${r.id}`.slice(0, 60) })
+      } else if (performance.now() - lastLine > 10_000) {
+        lastLine = performance.now()
+        process.stderr.write(`${done}/${total} done, ${failed} failed\n`)
+      }
+    },
+    end: () => bar?.stop(),
+  }
+}

@@ -1,0 +1,110 @@
+// What becomes of one case on one backend: the verdicts of each mode.
+
+import { type Backend, type OpName, UnsupportedOpError } from '@dynconv/core'
+import type { Case } from '../cases/define.ts'
+import type { Expectation } from '../expect/expectation.ts'
+import type { Program } from '../expect/program.ts'
+import { execute, graphFor, withCensus } from './execute.ts'
+import { type Figures, measureMemory, measureTime } from './measure.ts'
+import { refusals, type SupportSurvey } from './support.ts'
+
+/** A backend to try. */
+export interface Target {
+  readonly name: string
+  /** Starts the engine. It is disposed at the end. */
+  readonly create: () => Promise<Backend>
+  /** Ops whose results may differ (within the tolerance) from run to run. */
+  readonly notDeterministic?: readonly OpName[]
+  /** The engine's own sentinels, looked at after each case: what was overwritten, a text each. */
+  readonly checkGuards?: (backend: Backend) => readonly string[] | Promise<readonly string[]>
+}
+
+/** A target whose engine runs. */
+export interface Started {
+  readonly target: Target
+  readonly backend: Backend
+  readonly survey: SupportSurvey
+}
+
+/** What became of one case in one mode on one backend. */
+export type Status = 'passed' | 'failed' | 'unsupported'
+
+/** A verdict, and why. */
+export interface Outcome {
+  readonly status: Status
+  /** What is wrong, or why it is not supported. */
+  readonly problems: readonly string[]
+  readonly figures?: Figures
+}
+
+/** A program and its truth. */
+export interface Truth {
+  readonly program: Program
+  readonly expected: Expectation
+}
+
+/** Passed where nothing is wrong. */
+export function verdict(problems: readonly string[]): Outcome {
+  return { status: problems.length ? 'failed' : 'passed', problems }
+}
+
+/** What was thrown, as a text. */
+export function thrown(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : String(error)
+}
+
+/**
+ * Modes forward, gradient and second-order. What a backend declares unsupported it must refuse when it compiles: a case
+ * that passes all the same is declared wrongly, and fails.
+ */
+export async function agrees({ target, backend }: Started, c: Pick<Case, 'prepared'>, truth: Truth): Promise<Outcome> {
+  const graph = graphFor(truth.program, backend, c.prepared)
+  const refused = refusals(backend, graph)
+  const mayVary = graph.nodes.some((node) => target.notDeterministic?.includes(node.op))
+  const run = (): Promise<readonly string[]> =>
+    execute(backend, truth.program, truth.expected, { prepared: c.prepared, mayVary, checkGuards: target.checkGuards && (() => target.checkGuards?.(backend) ?? []) })
+  if (refused.length === 0) {
+    try {
+      return verdict(await run())
+    } catch (error) {
+      if (!(error instanceof UnsupportedOpError)) throw error
+      return verdict([`supports() accepts every node, but it threw ${thrown(error)}`])
+    }
+  }
+  const reasons = [...new Set(refused.map((r) => `${r.op}: ${r.reason}`))]
+  const declared = `declared unsupported (${reasons.join('; ')})`
+  try {
+    const problems = await run()
+    return verdict([problems.length ? `${declared}, but compile() takes it and it goes wrong: ${problems[0]}` : `${declared}, but it passes: say so in supports()`])
+  } catch (error) {
+    if (error instanceof UnsupportedOpError) return { status: 'unsupported', problems: reasons }
+    return verdict([`${declared}; compile() must then throw UnsupportedOpError, not ${thrown(error)}`])
+  }
+}
+
+/** Mode support. */
+export function surveyed({ survey }: Started, programs: readonly Program[]): Promise<Outcome> {
+  return Promise.resolve(verdict([...new Set(programs.flatMap((p) => survey.ask(p.graph)))]))
+}
+
+/** Mode memory, for what surrounds the results. */
+export async function keepsTo({ backend }: Started, check: (backend: Backend) => Promise<readonly string[]>): Promise<Outcome> {
+  const problems: string[] = []
+  await withCensus(backend, problems, async () => {
+    try {
+      problems.push(...(await check(backend)))
+    } catch (error) {
+      problems.push(`it threw ${thrown(error)}`)
+    }
+  })
+  return verdict(problems)
+}
+
+/** Modes memory and perf, for programs: figures. */
+export async function measured({ target, backend }: Started, mode: 'memory' | 'perf', program: Program): Promise<Outcome> {
+  const refused = refusals(backend, graphFor(program, backend, true))
+  if (refused.length) return { status: 'unsupported', problems: refused.map((r) => `${r.op}: ${r.reason}`) }
+  const problems: string[] = []
+  const figures = mode === 'perf' ? await measureTime(backend, program) : await measureMemory(target.create, program, problems)
+  return { ...verdict(problems), figures }
+}
