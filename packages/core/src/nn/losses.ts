@@ -25,7 +25,7 @@ export function crossEntropy(options: { readonly smoothing?: number } = {}): Los
     const batch = known('crossEntropy', 'the batch', logits.shape[0])
     const target = labels.oneHot(classes, logits.dtype)
     const smooth = smoothing ? target.mul(1 - smoothing).add(smoothing / classes) : target
-    return logits.logSoftmax(1).mul(smooth).sum().mul(-1 / batch)
+    return logits.logSoftmax(1).mul(smooth).sum().div(-batch)
   }
 }
 

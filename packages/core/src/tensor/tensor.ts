@@ -249,7 +249,8 @@ export class Tensor {
       if (typeof d !== 'number') throw new ShapeError(`mean: axis ${axis} of ${formatShape(this.shape)} has an unknown size; specialise the graph first`)
       count *= d
     }
-    return this.sum(over, keepDims).mul(1 / count)
+    // A quotient, not a product with 1 / count: that constant would be rounded to the dtype.
+    return this.sum(over, keepDims).div(count)
   }
 
   /** The largest over `axes` (all unless given); NaN where one is. Gradients go to every largest element in equal shares. */
