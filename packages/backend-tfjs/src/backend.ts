@@ -1,0 +1,165 @@
+// The backend: TensorFlow.js behind core's contract. Two executors of the same graphs: `program` turns a graph into one
+// TensorFlow graph for the native library, `composed` calls `tf` op by op on any engine.
+
+import {
+  type Backend,
+  BackendUnavailableError,
+  type Capabilities,
+  type CompileOptions,
+  type DeviceTensor,
+  DisposedError,
+  type Executable,
+  formatShape,
+  type Graph,
+  GraphError,
+  type HostTensor,
+  hostTensor,
+  isStatic,
+  type MemoryReport,
+  type Node,
+  type StateInit,
+  type StateStore,
+  typeOf,
+  UnsupportedOpError,
+} from '@dynconv/core'
+import { composedExecutor } from './composed/executor.ts'
+import type { Tf } from './composed/tf.ts'
+import { TfjsExecutable } from './executable.ts'
+import type { Executor } from './executor.ts'
+import { type EngineName, loadTf } from './load.ts'
+import { MemoryLedger } from './memory.ts'
+import { TfjsState } from './state.ts'
+import { TfjsTensor } from './tensors.ts'
+
+/** How to start TensorFlow.js. */
+export interface TfjsOptions {
+  /** The TensorFlow.js to work on, with its engine set; loaded from what is installed unless given. */
+  readonly tf?: Tf
+  /** Which engine to load; the first that works of tfjs-node-gpu, tfjs-node, wasm and cpu unless given. Not together with `tf`. */
+  readonly engine?: EngineName
+  /** `program` needs TensorFlow's native library, and is taken where that is there unless told otherwise. */
+  readonly executor?: 'program' | 'composed'
+  /** Whether TensorFlow may print what it thinks about at start; false unless given. */
+  readonly verbose?: boolean
+}
+
+/**
+ * Starts TensorFlow.js: the one given, or the first that works of `@tensorflow/tfjs-node-gpu` (CUDA),
+ * `@tensorflow/tfjs-node`, `@tensorflow/tfjs-backend-wasm` and `@tensorflow/tfjs-backend-cpu`. Which one it is, and why
+ * not those before it, stands in `capabilities.device` and in each program's `explain()`.
+ *
+ * @example const backend = await tfjs()
+ * @example const backend = await tfjs({ tf }) // import * as tf from '@tensorflow/tfjs-core', an engine of yours set
+ * @throws BackendUnavailableError when nothing is installed or works; it lists the reasons
+ */
+export async function tfjs(options: TfjsOptions = {}): Promise<Backend> {
+  if (options.tf && options.engine) throw new GraphError('tfjs: give either tf or engine, not both')
+  const loaded = options.tf ? { tf: options.tf, refusals: [] } : await loadTf(options.engine, { verbose: options.verbose ?? false })
+  const { tf, refusals } = loaded
+  await tf.ready()
+  if (!tf.getBackend()) throw new BackendUnavailableError("tfjs: the given tf has no engine; import one (for example '@tensorflow/tfjs-backend-wasm') and call tf.setBackend()")
+  const ledger = new MemoryLedger()
+  const wanted = options.executor ?? 'composed'
+  const executor = wanted === 'program' ? await programOn(tf, ledger) : await composedExecutor(tf, ledger)
+  return new TfjsBackend(executor, ledger, refusals)
+}
+
+async function programOn(tf: Tf, ledger: MemoryLedger): Promise<Executor> {
+  if (tf.getBackend() !== 'tensorflow') {
+    throw new BackendUnavailableError(`tfjs: executor 'program' needs TensorFlow's native library (@tensorflow/tfjs-node-gpu or tfjs-node); the engine is '${tf.getBackend()}', which runs executor 'composed'`)
+  }
+  // Only here, so that browsers never see what needs Node.
+  const { programExecutor } = await import('./program/executor.node.ts')
+  return programExecutor(tf, ledger)
+}
+
+/** The backend over an executor. */
+export class TfjsBackend implements Backend {
+  readonly name: string = 'tfjs'
+  readonly capabilities: Capabilities
+  readonly #executor: Executor
+  readonly #ledger: MemoryLedger
+  readonly #refusals: readonly string[]
+  readonly #executables: Set<TfjsExecutable> = new Set()
+  #disposed: boolean = false
+
+  constructor(executor: Executor, ledger: MemoryLedger, refusals: readonly string[]) {
+    this.#executor = executor
+    this.#ledger = ledger
+    this.#refusals = refusals
+    this.capabilities = executor.capabilities
+  }
+
+  supports(node: Node, graph: Graph): true | { readonly reason: string } {
+    const open = [...node.inputs, ...node.outputs].map((id) => typeOf(graph, id).shape).find((shape) => !isStatic(shape))
+    if (open) return { reason: `the shape [${open.join(', ')}] has unknown sizes; specialise the graph first` }
+    return this.#executor.supports(node, graph)
+  }
+
+  async createState(initial: readonly StateInit[]): Promise<StateStore> {
+    this.#check()
+    for (const { name, data } of initial) {
+      if (this.capabilities.dtypes[data.dtype] === 'none') throw new UnsupportedOpError({ backend: this.name, op: `the state '${name}'`, reason: `${data.dtype} does not exist on this engine` })
+    }
+    return this.#executor.createState(initial)
+  }
+
+  async compile(graph: Graph, options: CompileOptions = {}): Promise<Executable> {
+    this.#check()
+    for (const { name, value } of [...graph.inputs, ...graph.states]) {
+      const { dtype, shape } = typeOf(graph, value)
+      if (!isStatic(shape)) throw new UnsupportedOpError({ backend: this.name, op: `the input '${name}'`, reason: `${formatShape(shape)} has unknown sizes; specialise the graph first` })
+      if (this.capabilities.dtypes[dtype] === 'none') throw new UnsupportedOpError({ backend: this.name, op: `the input '${name}'`, reason: `${dtype} does not exist on this engine` })
+    }
+    for (const node of graph.nodes) {
+      const supported = this.supports(node, graph)
+      if (supported !== true) throw new UnsupportedOpError({ backend: this.name, op: node.op, reason: supported.reason })
+    }
+    const state = stateOf(graph, options.state)
+    for (const s of graph.states) state?.checkType(s.name, s.dtype, s.shape)
+    const { notes, ...loaded } = await this.#executor.load(graph, state)
+    const executable = new TfjsExecutable({
+      graph,
+      loaded: { ...loaded, notes: [this.capabilities.device, ...this.#refusals, ...notes] },
+      state,
+      owner: this.#executor,
+      onDispose: (e) => this.#executables.delete(e),
+    })
+    this.#executables.add(executable)
+    return executable
+  }
+
+  async upload(tensor: HostTensor): Promise<DeviceTensor> {
+    this.#check()
+    if (this.capabilities.dtypes[tensor.dtype] === 'none') throw new UnsupportedOpError({ backend: this.name, op: 'upload', reason: `${tensor.dtype} does not exist on this engine` })
+    const checked = hostTensor(tensor.dtype, tensor.shape, tensor.data)
+    return new TfjsTensor(this.#executor.upload(checked), checked.data.byteLength, this.#executor, this.#ledger)
+  }
+
+  memory(): MemoryReport {
+    return this.#ledger.report()
+  }
+
+  async dispose(): Promise<void> {
+    if (this.#disposed) return
+    this.#disposed = true
+    const all = [...this.#executables]
+    for (const executable of all) executable.dispose()
+    await Promise.all(all.map((e) => e.released))
+    this.#executor.dispose()
+  }
+
+  #check(): void {
+    if (this.#disposed) throw new DisposedError('tfjs: this backend was disposed')
+  }
+}
+
+function stateOf(graph: Graph, store: StateStore | undefined): TfjsState | undefined {
+  if (store === undefined) {
+    const [first] = graph.states
+    if (first) throw new GraphError(`tfjs: the graph reads the state '${first.name}' (of ${graph.states.length}); pass { state } from createState`)
+    return undefined
+  }
+  if (!(store instanceof TfjsState)) throw new GraphError("tfjs: the state belongs to another backend; make it with this one's createState")
+  return store
+}
