@@ -45,7 +45,9 @@ export class Context {
   /** Images as [N, H, W, C]. */
   channelsLast(id: ValueId): string {
     return this.once(`last:${id}`, () => {
-      const [, channels = 0] = this.shape(id)
+      const [batch = 0, channels = 0, height = 0, width = 0] = this.shape(id)
+      // A single block of channels is channels-last already.
+      if (this.lowering.has(id, 'blocked') && channels === this.block) return this.model.reshape(this.blocked(id), [batch, height, width, channels])
       if (this.lowering.has(id, 'blocked')) return reorderOutput(this.model, this.blocked(id), channels, true)
       return this.model.transpose(this.lowering.get(id), [0, 2, 3, 1])
     })

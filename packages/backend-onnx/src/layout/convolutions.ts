@@ -12,6 +12,7 @@ import { type FilterGrad, filterGrad, filterGradPerSample, type FilterGradSource
 import { inputGrad, turnKernels } from './inputGrad.ts'
 import { conv } from './nchwc.ts'
 import { forwardWalk, inputGradForm } from './support.ts'
+import { fits } from './views.ts'
 
 /** What a convolution adds to its result. */
 export interface Extra {
@@ -148,6 +149,10 @@ function partOf(model: ModelBuilder, whole: FilterGradSources, part: (name: stri
   const gated = (name: string): string => (gate === undefined ? part(name) : model.op('Add', [part(name), gate]))
   return {
     xPlain: () => part(whole.xPlain()),
+    xBlocked: () => {
+      const x = whole.xBlocked()
+      return x === undefined ? undefined : part(x)
+    },
     xLast: () => part(whole.xLast()),
     dyPlain: () => gated(whole.dyPlain()),
     dyLast: () => gated(whole.dyLast()),
@@ -158,6 +163,7 @@ function partOf(model: ModelBuilder, whole: FilterGradSources, part: (name: stri
 function sources(ctx: Context, x: ValueId, dy: ValueId): FilterGradSources {
   return {
     xPlain: () => ctx.lowering.get(x),
+    xBlocked: () => (fits(ctx.shape(x), 'blocked', ctx.block) ? ctx.blocked(x) : undefined),
     xLast: () => ctx.channelsLast(x),
     dyPlain: () => ctx.lowering.get(dy),
     dyLast: () => ctx.channelsLast(dy),

@@ -5,8 +5,11 @@ import {
   columnShifts,
   im2colPixels,
   type KernelBlocks,
+  pixelBlocks,
+  pixelRuns,
   rowShiftPixels,
   rowShifts,
+  shiftWalk,
   subPixel,
   subPixelBlocks,
   turnedBlocks,
@@ -91,6 +94,61 @@ describe.each(axes)('axis %o', (a) => {
     }
     expect(index).toHaveLength(at)
   })
+})
+
+describe.each([8, 16])('images blocked over pixels, block %i', (b) => {
+  const channels = 2 * b
+  // Which (channel, row, column) each number of the result must be, or undefined for a zero.
+  const expected = (rows: Axis, width: number) => (place: number): readonly number[] | undefined => {
+    const [inBlock, rest] = [place % b, Math.floor(place / b)]
+    const [i, u, kb] = [rest % channels, Math.floor(rest / channels) % rows.kernel, Math.floor(rest / channels / rows.kernel)]
+    const pixel = kb * b + inBlock
+    const r = reads(rows, Math.floor(pixel / width), u)
+    return r === undefined ? undefined : [i, r, pixel % width]
+  }
+
+  test.each(axes)('tiles, rows %o', (rows) => {
+    const width = 2 * b
+    const index = pixelBlocks(rows, axis(width, 3, 1, 1, 1, 1), channels / b, b)
+    const want = expected(rows, width)
+    const perRow = width / b
+    // A tile holds b channels by b pixels.
+    index.forEach((tile, t) => {
+      const [c, p] = [Math.floor(tile / (rows.input * perRow)), tile % (rows.input * perRow)]
+      const [i, r, column] = want(t * b * b) ?? []
+      if (i === undefined) expect(tile).toBe((channels / b) * rows.input * perRow)
+      else expect([c * b, Math.floor(p / perRow), (p % perRow) * b]).toEqual([i, r, column])
+    })
+    expect(index).toHaveLength(rows.output * perRow * rows.kernel * (channels / b))
+  })
+
+  test.each([b, b / 2, b / 4])('runs, %i pixels a row', (width) => {
+    for (const rows of [axis(8, 3, 1, 1, 1, 1), axis(8, 2, 1, 2, 2, 0), axis(16, 3, 2, 1, 1, 0)]) {
+      const run = width
+      const index = pixelRuns(rows, axis(width, 3, 1, 1, 1, 1), channels, b, run)
+      const want = expected(rows, width)
+      index.forEach((at, t) => {
+        const [i, r, column] = want(t * run) ?? []
+        if (i === undefined || r === undefined || column === undefined) expect(at).toBe(channels * rows.input)
+        else expect(at * run).toBe((i * rows.input + r) * width + column)
+      })
+      expect(index).toHaveLength((rows.output * width * rows.kernel * channels) / run)
+    }
+  })
+})
+
+test('a shift along a row is a convolution with a single 1', () => {
+  for (const a of axes.filter((candidate) => candidate.stride === 1)) {
+    for (let v = 0; v < a.kernel; v++) {
+      const { taps, at, before, after } = shiftWalk(a, v)
+      expect(a.output + before + after - taps + 1).toBe(a.input)
+      for (let c = 0; c < a.input; c++) {
+        const q = c + at - before
+        const found = q >= 0 && q < a.output ? q : undefined
+        expect(found).toBe(Array.from({ length: a.output }, (_, i) => i).find((i) => reads(a, i, v) === c))
+      }
+    }
+  }
 })
 
 test('sub-pixel taps meet the same pairs as the convolution', () => {

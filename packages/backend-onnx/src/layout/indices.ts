@@ -64,6 +64,48 @@ export function columnShifts(rows: Axis, columns: Axis): GatherIndex {
   })
 }
 
+/**
+ * Images blocked over pixels, from images whose blocks of pixels lie apart for each block of channels: with
+ * W divisible by `block`, [P W/b, kh, I/b] -> tile (I block, input row, column block), in that order, or the zero tile.
+ */
+export function pixelBlocks(rows: Axis, columns: Axis, channelBlocks: number, block: number): GatherIndex {
+  const perRow = columns.input / block
+  const zero = channelBlocks * rows.input * perRow
+  return build(rows.output * perRow * rows.kernel * channelBlocks, (push) => {
+    for (let p = 0; p < rows.output; p++) {
+      for (let c = 0; c < perRow; c++) {
+        for (let u = 0; u < rows.kernel; u++) {
+          const r = meets(rows, p, u)
+          for (let i = 0; i < channelBlocks; i++) push(r === undefined ? zero : (i * rows.input + r) * perRow + c)
+        }
+      }
+    }
+  })
+}
+
+/**
+ * The same from plain images, by runs of `run` pixels, which must divide W and the block: [P W/b, kh, I, b/run] -> run
+ * (channel, input row, place in the row), or the zero run.
+ */
+export function pixelRuns(rows: Axis, columns: Axis, channels: number, block: number, run: number): GatherIndex {
+  const perRow = columns.input / run
+  const zero = channels * rows.input * perRow
+  const runsPerBlock = block / run
+  const blocks = (rows.output * columns.input) / block
+  return build(blocks * rows.kernel * channels * runsPerBlock, (push) => {
+    for (let b = 0; b < blocks; b++) {
+      for (let u = 0; u < rows.kernel; u++) {
+        for (let i = 0; i < channels; i++) {
+          for (let j = b * runsPerBlock; j < (b + 1) * runsPerBlock; j++) {
+            const r = meets(rows, Math.floor(j / perRow), u)
+            push(r === undefined ? zero : (i * rows.input + r) * perRow + (j % perRow))
+          }
+        }
+      }
+    }
+  })
+}
+
 /** A shift along a row as a convolution with a single 1 at tap `at` of `taps`. */
 export interface ShiftWalk {
   readonly taps: number
