@@ -19,8 +19,12 @@ export const poolKernels: Pick<KernelTable, PoolName> = {
       { dtype: 'float32', shape: l.shape(output(node)) },
       () => pool(l.get(x)),
       () => {
-        const mask = l.model.op('Cast', [l.model.op('IsNaN', [l.get(x)])], { to: elementTypes.float32 })
-        return l.model.op('Where', [l.model.op('Cast', [pool(mask)], { to: elementTypes.bool }), l.model.float(Number.NaN), pool(l.get(x))])
+        const { model } = l
+        const where = (places: string): string => model.op('Cast', [pool(model.op('Cast', [places], { to: elementTypes.float32 }))], { to: elementTypes.bool })
+        // It starts at the lowest float32, not at -infinity: a window of nothing else, and no NaN, is -infinity.
+        const lowest = model.float(Number.NEGATIVE_INFINITY)
+        const pooled = model.op('Where', [where(model.op('Greater', [l.get(x), lowest])), pool(l.get(x)), lowest])
+        return model.op('Where', [where(model.op('IsNaN', [l.get(x)])), model.float(Number.NaN), pooled])
       },
     )
   },

@@ -12,7 +12,10 @@ export const reduceKernels: Pick<KernelTable, ReduceName> = {
     const { axes, keepDims } = node.attrs
     const x = input(node, 0)
     if (l.isEmpty(x)) return l.filled(output(node), 0)
-    return sumOver(l, l.get(x), axes, keepDims)
+    if (l.dtype(x) !== 'int32') return sumOver(l, l.get(x), axes, keepDims)
+    // The engine's int32 sum saturates; in 64 bits nothing is lost, and the cast back wraps.
+    const wide = l.model.op('Cast', [l.get(x)], { to: elementTypes.int64 })
+    return l.model.op('Cast', [sumOver(l, wide, axes, keepDims)], { to: elementTypes.int32 })
   },
 
   // The engine's ReduceMax loses NaNs: where one is in the way, NaN.

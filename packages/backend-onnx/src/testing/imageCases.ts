@@ -100,6 +100,7 @@ export const imageCases: Cases<
     ...pools.map((p): Case => ({ name: p.name, fn: (t) => maxPool2d(t, p), inputs: [x] })),
     ...pools.map((p): Case => ({ name: `${p.name}, NaN and infinity`, fn: (t) => maxPool2d(t, p), inputs: [odd] })),
     { name: 'lowest numbers', fn: (t) => maxPool2d(t, { kernelSize: 2 }), inputs: [low] },
+    { name: 'nothing but -infinity', fn: (t) => maxPool2d(t, { kernelSize: 3, stride: 2, padding: 1 }), inputs: [fromNumbers('float32', [1, 1, 4, 4], new Array<number>(16).fill(-inf))] },
     { name: 'float16', fn: (t) => maxPool2d(t.cast('float16'), { kernelSize: 2 }), inputs: [x], roundings: 1 },
     { name: 'no samples', fn: (t) => maxPool2d(t, { kernelSize: 2 }), inputs: [tensor([], [0, 3, 4, 4])] },
   ],

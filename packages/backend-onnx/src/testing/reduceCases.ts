@@ -44,6 +44,7 @@ export const reduceCases: Cases<'reduceSum' | 'reduceMax' | 'argMax' | 'softmax'
     ...reductions((t, axes, keepDims) => t.sum(axes, keepDims)),
     { name: 'over nothing', fn: (t) => t.sum([1]), inputs: [tensor([], [2, 0, 3])] },
     { name: 'of an empty result', fn: (t) => t.sum([0]), inputs: [tensor([], [2, 0, 3])] },
+    { name: 'int32 that wraps', fn: (t) => t.sum(), inputs: [fromNumbers('int32', [3], [2 ** 31 - 1, 2 ** 31 - 1, 5])] },
     { name: 'int32 over nothing', fn: (t) => t.sum([0]), inputs: [fromNumbers('int32', [0], [])] },
   ],
   reduceMax: reductions((t, axes, keepDims) => t.maxOver(axes, keepDims)),
