@@ -9,7 +9,8 @@ import { hideBin } from 'yargs/helpers'
 import { allCases } from './cases/index.ts'
 import { formatResult, formatSummary, reportData, supportOf } from './run/report.ts'
 import type { Target } from './run/outcomes.ts'
-import { modes, type Result, runSuite } from './run/suite.ts'
+import { modes } from './run/plan.ts'
+import { type Result, runSuite } from './run/suite.ts'
 import { defaultTargets, targetOf } from './targets.node.ts'
 
 const parser = yargs(hideBin(process.argv))
@@ -27,14 +28,14 @@ const parser = yargs(hideBin(process.argv))
   .strict()
   .wrap(Math.min(120, process.stdout.columns || 120))
   .fail((message, error, self) => {
-    console.error(`error: ${error instanceof Error ? error.message : message}\nsee --help`)
+    process.stderr.write(`error: ${error instanceof Error ? error.message : message}\nsee --help\n`)
     self.exit(2, error)
   })
 
 const args = await parser.parseAsync()
 const { filter: filters } = args
 if (args.list) {
-  for (const { id } of allCases()) if (!filters || filters.some((f) => id.includes(f))) console.log(id)
+  for (const { id } of allCases()) if (!filters || filters.some((f) => id.includes(f))) process.stdout.write(`${id}\n`)
 } else {
   process.exitCode = await main()
 }
@@ -51,12 +52,12 @@ async function main(): Promise<number> {
       onResult: show.result,
     })
     show.end()
-    console.log(formatSummary(report))
+    process.stdout.write(`${formatSummary(report)}\n`)
     if (args.json !== undefined) await writeFileAtomic(args.json, `${JSON.stringify(reportData(report), undefined, 1)}\n`)
     if (args.support !== undefined) await writeFileAtomic(args.support, supportOf(report))
     return report.passed ? 0 : 1
   } catch (error) {
-    console.error(`error: ${error instanceof Error ? error.message : String(error)}`)
+    process.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`)
     return 1
   }
 }
@@ -66,7 +67,7 @@ async function lazily(name: string): Promise<Target> {
   try {
     return await targetOf(name)
   } catch (error) {
-    return { name, create: () => Promise.reject(error as Error) }
+    return { name, create: () => Promise.reject(error) }
   }
 }
 

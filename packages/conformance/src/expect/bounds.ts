@@ -189,7 +189,7 @@ export const bounds: BoundTable = {
 
 /** The absolute error that each element of each result may have; undefined where the table says 'decompose'. */
 export function allowances<K extends OpName>(a: Application<K>): readonly Float64Array[] | undefined {
-  const row = bounds[a.op] as Row<K> | 'decompose'
+  const row = bounds[a.op]
   if (row === 'decompose') return undefined
   const found = row(a)
   const list = Array.isArray(found) ? (found as readonly Bound[]) : [found as Bound]

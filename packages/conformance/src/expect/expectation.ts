@@ -11,7 +11,7 @@
 // deviation with probability 0.2, all eight with 2e-6. Real roundings are smaller than the moves: the table counts all n
 // roundings of a sum as if they had one sign.
 
-import { evaluate, interpret, type KernelTable, type OpAttrs, type OpDef, type OpName, ops, Random, type RefTensor, staticShape, toRef, typeOf } from '@dynconv/core'
+import { evaluate, interpret, type OpAttrs, type OpDef, type OpName, ops, Random, type RefTensor, staticShape, toRef, typeOf } from '@dynconv/core'
 import { allowances, bounds, type ResultType } from './bounds.ts'
 import type { Program } from './program.ts'
 import { isFloatType } from './ulp.ts'
@@ -112,8 +112,7 @@ class Simulation {
     const kernels = Object.fromEntries(
       names.map((op) => [op, (attrs: OpAttrs[OpName], inputs: readonly RefTensor[], types: readonly ResultType[]) => this.#apply(op, attrs, inputs, types)]),
     )
-    // Boundary: every kernel takes the attributes of its own op; `fromEntries` forgets which is which.
-    this.#interpreter = interpret<RefTensor>(program.graph, kernels as KernelTable<RefTensor>, { backend: 'oracle' })
+    this.#interpreter = interpret<RefTensor>(program.graph, kernels, { backend: 'oracle' })
   }
 
   /** The tolerance of a result of `record` that comes straight from exact values. */

@@ -5,7 +5,7 @@ import { type Backend, copyHostTensor, type Executable, type Graph, type HostTen
 import { compare, formatDifference } from '../expect/compare.ts'
 import type { Expectation } from '../expect/expectation.ts'
 import type { Program } from '../expect/program.ts'
-import { GuardedTensor, sameBits } from './guards.ts'
+import { GuardedInput, sameBits } from './guards.ts'
 
 /** How to run. */
 export interface ExecuteOptions {
@@ -80,7 +80,7 @@ interface Pass {
 
 // First on other numbers, so that whatever is left of them would be seen; then twice on those that count.
 async function runTwice(executable: Executable, store: StateStore | undefined, program: Program, expected: Expectation, mayVary: boolean): Promise<readonly string[]> {
-  const inputs = program.runs.map((run) => run.map((t) => new GuardedTensor(t)))
+  const inputs = program.runs.map((run) => run.map((t) => new GuardedInput(t)))
   const tensors = inputs.map((run) => run.map((g) => g.tensor))
   if (tensors.length === 1) await pass(executable, undefined, program, tensors.map((run) => run.map(reversed)))
   const first = await pass(executable, store, program, tensors)
