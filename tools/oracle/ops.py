@@ -76,7 +76,8 @@ def pool(fixture):
     mean("padding-does-not-count", fixture.random(1, 2, 7, 6), (3, 3), (2, 2), (1, 1, 1, 1), include=False)
     mean("four-paddings", fixture.random(2, 1, 5, 7), (3, 2), (1, 3), (1, 2, 0, 1))
     mean("four-paddings-do-not-count", fixture.random(2, 1, 5, 7), (3, 2), (1, 3), (1, 2, 0, 1), include=False)
-    fixture.case("globalAvgPool2d", "globalAvgPool2d", {}, lambda x: F.adaptive_avg_pool2d(x, 1), {"x": fixture.random(2, 3, 4, 4)})
+    for name, shape in (("plain", (2, 3, 4, 4)), ("odd", (2, 3, 7, 5))):
+        fixture.case(f"globalAvgPool2d-{name}", "globalAvgPool2d", {}, lambda x: F.adaptive_avg_pool2d(x, 1), {"x": fixture.random(*shape)})
 
 
 def norm(fixture):
@@ -162,18 +163,27 @@ def softmax(fixture):
 
 
 def loss(fixture):
-    # Batches, classes, element counts and smoothing are powers of two, so that no constant of the formulas is rounded.
-    for name, smoothing in (("plain", 0.0), ("smoothing", 0.125)):
-        inputs = {"logits": fixture.random(4, 8) * 2, "labels": fixture.integers(4, below=8)}
+    def classes(name, shape, smoothing):
+        inputs = {"logits": fixture.random(*shape) * 2, "labels": fixture.integers(shape[0], below=shape[1])}
 
-        def run(logits, labels, smoothing=smoothing):
+        def run(logits, labels):
             return F.cross_entropy(logits, labels.long(), label_smoothing=smoothing)
 
         fixture.case(f"crossEntropy-{name}", "crossEntropy", {"smoothing": smoothing}, run, inputs)
+
+    classes("plain", (4, 8), 0.0)
+    classes("odd", (3, 7), 0.0)
+    # The smoothing and its share for each class are constants: exact in binary.
+    classes("smoothing", (5, 8), 0.125)
     for op, function in (("mse", F.mse_loss), ("l1", F.l1_loss)):
-        inputs = {"output": fixture.random(4, 8), "target": fixture.random(4, 8)}
-        inputs["output"][1, 2] = inputs["target"][1, 2]
-        fixture.case(op, op, {}, lambda output, target, function=function: function(output, target), inputs, second=op == "mse")
+        for name, shape in (("plain", (4, 8)), ("odd", (3, 5))):
+            inputs = {"output": fixture.random(*shape), "target": fixture.random(*shape)}
+            inputs["output"][1, 2] = inputs["target"][1, 2]
+
+            def run(output, target, function=function):
+                return function(output, target)
+
+            fixture.case(f"{op}-{name}", op, {}, run, inputs, second=op == "mse")
 
 
 def resize(fixture):
