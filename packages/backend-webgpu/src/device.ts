@@ -69,8 +69,13 @@ async function findGpu({ dawnFlags = [] }: DeviceOptions): Promise<GPU> {
       `webgpu: this browser has no navigator.gpu; take a recent one and a page on https or localhost (headless Chromium: ${flagsOfHeadlessChromium})`,
     )
   }
-  return (await loadDawn()).create([...dawnFlags])
+  const dawn = (await loadDawn()).create([...dawnFlags])
+  kept.push(dawn)
+  return dawn
 }
+
+// Dawn's objects must outlive all that was made from them, or the process crashes when they are collected.
+const kept: GPU[] = []
 
 interface Dawn {
   readonly create: (flags: string[]) => GPU

@@ -1,4 +1,5 @@
 // The public face of @dynconv/backend-webgpu.
 
 /// <reference types="@webgpu/types" />
-export { type DeviceOptions } from './device.ts'
+export { webgpu, type WebGpuOptions } from './backend.ts'
+export type { DeviceOptions } from './device.ts'

@@ -1,0 +1,127 @@
+// The backend: graphs as programs of WGSL kernels behind core's contract.
+
+import {
+  type Backend,
+  type Capabilities,
+  type CompileOptions,
+  type DeviceTensor,
+  type Executable,
+  formatShape,
+  type Graph,
+  GraphError,
+  type HostTensor,
+  isStatic,
+  type MemoryReport,
+  type Node,
+  ShapeError,
+  type StateInit,
+  type StateStore,
+  staticShape,
+  typeOf,
+} from '@dynconv/core'
+import { type Device, type DeviceOptions, requestDevice } from './device.ts'
+import { Engine } from './engine.ts'
+import { WebGpuExecutable } from './executable.ts'
+import { lower } from './plan/lower.ts'
+import { planMemory } from './plan/memory.ts'
+import { WebGpuState, WebGpuTensor } from './tensors.ts'
+import type { Target } from './wgsl/kernel.ts'
+
+/** How to start WebGPU. */
+export interface WebGpuOptions extends DeviceOptions {
+  /** A device of the caller's own, used as it is and destroyed with the backend. */
+  readonly device?: GPUDevice
+  /**
+   * Which kernels: `software` for adapters that run on a processor, `gpu` for graphics cards; by the adapter's name unless
+   * given.
+   */
+  readonly kernels?: Target['kind']
+}
+
+/**
+ * Starts WebGPU: the browser's, or in Node that of the package `webgpu`.
+ *
+ * float16 is a storage type: values are kept in 16 bits where the adapter has `shader-f16` (in 32 elsewhere) and computed
+ * in float32, every result rounded.
+ *
+ * @example const backend = await webgpu()
+ * @throws BackendUnavailableError that says what to install, or which flag to set
+ */
+export async function webgpu(options: WebGpuOptions = {}): Promise<Backend> {
+  const { device } = options
+  const found: Device = device ? { device, info: device.adapterInfo } : await requestDevice(options)
+  return new WebGpuBackend(new Engine(found, options.kernels))
+}
+
+/** The backend on a device. */
+export class WebGpuBackend implements Backend {
+  readonly name: string = 'webgpu'
+  readonly capabilities: Capabilities
+  readonly #engine: Engine
+  readonly #executables: Set<WebGpuExecutable> = new Set()
+
+  constructor(engine: Engine) {
+    this.#engine = engine
+    this.capabilities = {
+      dtypes: { float32: 'arithmetic', float16: 'storage', int32: 'arithmetic', bool: 'arithmetic' },
+      device: engine.description,
+    }
+  }
+
+  supports(node: Node, graph: Graph): true | { readonly reason: string } {
+    const open = [...node.inputs, ...node.outputs].map((id) => typeOf(graph, id).shape).find((shape) => !isStatic(shape))
+    return open ? { reason: `the shape ${formatShape(open)} has unknown sizes; specialise the graph first` } : true
+  }
+
+  async createState(initial: readonly StateInit[]): Promise<StateStore> {
+    this.#engine.check()
+    return this.#engine.enqueue(() => this.#engine.guarded('createState', () => new WebGpuState(this.#engine, initial)))
+  }
+
+  async compile(graph: Graph, options: CompileOptions = {}): Promise<Executable> {
+    const engine = this.#engine
+    engine.check()
+    for (const port of graph.inputs) {
+      const { shape } = typeOf(graph, port.value)
+      if (!isStatic(shape)) throw new ShapeError(`webgpu: input '${port.name}' has unknown sizes, ${formatShape(shape)}; specialise the graph first`)
+    }
+    const state = stateOf(graph, options.state, engine)
+    return engine.enqueue(async () => {
+      const { program, notes } = lower(graph, engine.target)
+      const memory = planMemory(program)
+      const kernels = program.steps.flatMap((step) => (step.kind === 'dispatch' ? [step.kernel] : []))
+      const pipelines = await engine.pipelines(kernels)
+      const make = (): WebGpuExecutable =>
+        new WebGpuExecutable({ engine, graph, program, memory, pipelines, state, notes }, (e) => this.#executables.delete(e))
+      const executable = await engine.guarded('compile', make)
+      this.#executables.add(executable)
+      return executable
+    })
+  }
+
+  async upload(tensor: HostTensor): Promise<DeviceTensor> {
+    this.#engine.check()
+    const copy = { ...tensor, data: tensor.data.slice() } as HostTensor
+    return this.#engine.enqueue(() => this.#engine.guarded('upload', () => new WebGpuTensor(this.#engine, copy)))
+  }
+
+  memory(): MemoryReport {
+    return this.#engine.ledger.report()
+  }
+
+  async dispose(): Promise<void> {
+    for (const executable of this.#executables) executable.dispose()
+    await this.#engine.dispose()
+  }
+}
+
+function stateOf(graph: Graph, store: StateStore | undefined, engine: Engine): WebGpuState | undefined {
+  const [first] = graph.states
+  if (!first) return undefined
+  if (!store) throw new GraphError(`webgpu: the graph has ${graph.states.length} states ('${first.name}', ...); give compile() a store made by createState()`)
+  if (!(store instanceof WebGpuState) || !store.belongsTo(engine)) {
+    throw new GraphError("webgpu: the state store was made by another backend; make one with this backend's createState()")
+  }
+  for (const { name, dtype, shape } of graph.states) store.checkType(name, { dtype, shape: staticShape('webgpu', shape) })
+  return store
+}

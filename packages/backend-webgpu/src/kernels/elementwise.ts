@@ -1,0 +1,196 @@
+// Elementwise ops as WGSL expressions, and a whole group of them as one kernel. An expression works on scalars and on vec4s
+// alike; the group decides (plan/fuse.ts).
+
+import type { DType, OpAttrs } from '@dynconv/core'
+import { itemKernel, type Kernel, literal, loaded, rounded, stored, type Target, valueType } from '../wgsl/kernel.ts'
+import { collapse, coordinates, indexOf, type Layout } from '../wgsl/views.ts'
+
+/** Elements an invocation works on at once. */
+export type Width = 1 | 4
+
+/** What an expression is made of. */
+export interface Operands {
+  readonly args: readonly string[]
+  /** The dtypes of the arguments. */
+  readonly dtypes: readonly DType[]
+  readonly width: Width
+}
+
+/** A WGSL expression. */
+export type Expression = (operands: Operands) => string
+
+const suffix = (width: Width): string => (width === 4 ? '4' : '')
+const isInt = ({ dtypes }: Operands): boolean => dtypes[0] === 'int32'
+const infix =
+  (operator: string): Expression =>
+  ({ args: [a, b] }) =>
+    `${a} ${operator} ${b}`
+const call =
+  (name: string): Expression =>
+  ({ args }) =>
+    `${name}(${args.join(', ')})`
+// Our own functions have a name for each width.
+const sized =
+  (name: string): Expression =>
+  ({ args, width }) =>
+    `${name}${suffix(width)}(${args.join(', ')})`
+const floatOrInt =
+  (float: Expression, int: Expression): Expression =>
+  (operands) =>
+    isInt(operands) ? int(operands) : float(operands)
+const splat = (value: number, dtype: DType, width: Width): string => `${valueType(dtype, width)}(${literal(value, dtype)})`
+
+/** max(x, bound) and min(x, bound) for a bound known now. */
+const bounded =
+  (name: 'smaller' | 'larger', bound: number): Expression =>
+  (operands) => {
+    const [dtype = 'float32'] = operands.dtypes
+    const b = splat(bound, dtype, operands.width)
+    return isInt(operands) ? `${name === 'larger' ? 'max' : 'min'}(${operands.args[0]}, ${b})` : sized(name)({ ...operands, args: [operands.args[0] ?? '', b] })
+  }
+
+type Plain = 'add' | 'sub' | 'mul' | 'div' | 'min' | 'max' | 'pow' | 'select' | 'neg' | 'abs' | 'exp' | 'log' | 'sqrt' | 'rsqrt' | 'tanh' | 'sigmoid' | 'relu'
+
+/** Ops without attributes. */
+export const expressions: { readonly [K in Plain]: Expression } = {
+  add: infix('+'),
+  sub: infix('-'),
+  mul: infix('*'),
+  div: infix('/'),
+  min: floatOrInt(sized('smaller'), call('min')),
+  max: floatOrInt(sized('larger'), call('max')),
+  pow: sized('power'),
+  select: ({ args: [condition, a, b] }) => `select(${b}, ${a}, ${condition})`,
+  neg: ({ args }) => `-${args[0]}`,
+  abs: call('abs'),
+  exp: sized('exponential'),
+  log: sized('logarithm'),
+  sqrt: call('sqrt'),
+  rsqrt: call('inverseSqrt'),
+  tanh: sized('hyperbolicTangent'),
+  sigmoid: ({ args, width }) => `${splat(1, 'float32', width)} / (${splat(1, 'float32', width)} + exponential${suffix(width)}(-${args[0]}))`,
+  relu: bounded('larger', 0),
+}
+
+const comparisons: { readonly [C in OpAttrs['compare']['kind']]: Expression } = {
+  equal: infix('=='),
+  // Two NaNs are not equal, whatever an engine's != says.
+  notEqual: ({ args: [a, b] }) => `!(${a} == ${b})`,
+  less: infix('<'),
+  lessEqual: infix('<='),
+  greater: infix('>'),
+  greaterEqual: infix('>='),
+}
+
+/** a == b, a < b, ... */
+export function comparison(kind: OpAttrs['compare']['kind']): Expression {
+  return comparisons[kind]
+}
+
+/** x limited to [min, max]. */
+export function clamped({ min, max }: OpAttrs['clamp']): Expression {
+  return (operands) => bounded('smaller', max)({ ...operands, args: [bounded('larger', min)(operands)] })
+}
+
+/** x as another dtype. */
+export function converted(to: DType): Expression {
+  return ({ args: [x = ''], dtypes: [from = 'float32'], width }) => {
+    const kind = (dtype: DType): 'float' | 'int32' | 'bool' => (dtype === 'int32' || dtype === 'bool' ? dtype : 'float')
+    if (kind(from) === kind(to)) return x
+    // NaN is true.
+    if (to === 'bool') return `!(${x} == ${splat(0, from, width)})`
+    if (from === 'bool') return `select(${splat(0, to, width)}, ${splat(1, to, width)}, ${x})`
+    return to === 'int32' ? `truncated${suffix(width)}(${x})` : `${valueType(to, width)}(${x})`
+  }
+}
+
+/** x itself. */
+export const identity: Expression = ({ args }) => args[0] ?? ''
+
+/** What an op of a group reads. */
+export type Argument =
+  | { readonly kind: 'member'; readonly index: number }
+  | { readonly kind: 'input'; readonly index: number }
+  | { readonly kind: 'scalar'; readonly value: number; readonly dtype: DType }
+
+/** An op of a group. */
+export interface Member {
+  readonly name: string
+  readonly expression: Expression
+  readonly args: readonly Argument[]
+  readonly dtype: DType
+}
+
+/** A group: ops on elements of one shape, in order. */
+export interface ElementwiseGroup {
+  readonly target: Target
+  readonly layouts: readonly Layout[]
+  readonly dtypes: readonly DType[]
+  readonly members: readonly Member[]
+  /** Members whose results are stored, densely. */
+  readonly outputs: readonly number[]
+  readonly shape: readonly number[]
+}
+
+/** The kernel of a group. Bindings: its inputs, then its outputs. */
+export function elementwiseKernel(group: ElementwiseGroup): Kernel {
+  const { target, members, outputs, dtypes, layouts } = group
+  const merged = collapse(group.shape, layouts)
+  const size = group.shape.reduce((a, b) => a * b, 1)
+  const width = widthOf(merged, layouts)
+  const inner = merged.shape.length - 1
+  const dense = (i: number): boolean => merged.shape.length <= 1 && (merged.strides[i]?.[0] ?? 1) === 1 && layouts[i]?.offset === 0
+  const wide = (i: number): Width => (width === 4 && merged.strides[i]?.[inner] === 1 ? 4 : 1)
+  const lines: string[] = []
+  const needsCoordinates = layouts.some((_, i) => !dense(i) && (merged.strides[i] ?? []).some((s) => s !== 0))
+  if (needsCoordinates) {
+    // Coordinates of the first of the item's elements.
+    if (width === 4) lines.push('let flat = item * 4u;')
+    lines.push(coordinates(width === 4 ? 'flat' : 'item', merged.shape, 'c'))
+  }
+  layouts.forEach((layout, i) => {
+    const [dtype = 'float32'] = [dtypes[i]]
+    const w = wide(i)
+    const index = dense(i) ? 'item' : indexOf(merged.strides[i] ?? [], layout.offset, 'c')
+    const at = dense(i) || w === 1 ? index : `(${index}) / 4`
+    const value = loaded(`in${i}[${at}]`, dtype, target, w)
+    lines.push(`let x${i} = ${w === width ? value : `${valueType(dtype, width)}(${value})`};`)
+  })
+  members.forEach((member, m) => {
+    const operands: Operands = {
+      width,
+      dtypes: member.args.map((a) => (a.kind === 'member' ? (members[a.index]?.dtype ?? 'float32') : a.kind === 'input' ? (dtypes[a.index] ?? 'float32') : a.dtype)),
+      args: member.args.map((a, j) => {
+        if (a.kind !== 'scalar') return `${a.kind === 'member' ? 'v' : 'x'}${a.index}`
+        // A variable: of constants alone the compiler would compute the result, and refuse infinities.
+        lines.push(`var s${m}_${j} = ${splat(a.value, a.dtype, width)};`)
+        return `s${m}_${j}`
+      }),
+    }
+    const value = member.expression(operands)
+    lines.push(`let v${m} = ${member.dtype === 'float16' ? rounded(value, target, width) : value};`)
+  })
+  for (const [i, m] of outputs.entries()) lines.push(`out${i}[item] = ${stored(`v${m}`, members[m]?.dtype ?? 'float32', { ...target }, width)};`)
+  return itemKernel({
+    label: members.map(({ name }) => name).join('+'),
+    target,
+    bindings: [
+      ...layouts.map((_, i) => ({ name: `in${i}`, dtype: dtypes[i] ?? 'float32', width: wide(i) })),
+      ...outputs.map((m, i) => ({ name: `out${i}`, dtype: members[m]?.dtype ?? 'float32', width, access: 'read_write' as const })),
+    ],
+    count: size / width,
+    body: lines.map((line) => `  ${line.replaceAll('\n', '\n  ')}`).join('\n'),
+  })
+}
+
+// Four elements at a time where the innermost axis divides by 4 and every input walks it one by one, from a multiple of 4,
+// or stands still.
+function widthOf(merged: { readonly shape: readonly number[]; readonly strides: readonly (readonly number[])[] }, layouts: readonly Layout[]): Width {
+  const inner = merged.shape.length - 1
+  if (inner < 0 || (merged.shape[inner] ?? 0) % 4 !== 0) return 1
+  const fits = merged.strides.every((strides, i) => {
+    if (strides[inner] === 0) return true
+    return strides[inner] === 1 && (layouts[i]?.offset ?? 0) % 4 === 0 && strides.every((s, axis) => axis === inner || s % 4 === 0)
+  })
+  return fits ? 4 : 1
+}

@@ -1,0 +1,122 @@
+// Statistics of batch normalisation over x [N, C, pixels], in two steps: each plane (n, c) by itself, then the planes of a
+// channel. A plane's mean comes first and its squared deviations from that mean second, and planes are merged as Chan,
+// Golub & LeVeque (1979) say, so that a mean far from 0 costs no digits:
+//   mean = sum_n mean_n / N        M v = sum_n (M2_n + pixels (mean_n - mean)^2),   M = N pixels
+//
+// The sums of the gradient, dbeta = sum dy and dgamma = sum dy (x - mean) r with r = 1 / sqrt(v + epsilon), likewise.
+
+import type { DType } from '@dynconv/core'
+import { combineLanes, itemKernel, type Kernel, lanesFor, literal, loaded, rowKernel, sharedLanes, stored, type Target } from '../wgsl/kernel.ts'
+
+/** x [batch, channels, pixels] */
+export interface NormShape {
+  readonly target: Target
+  readonly dtype: DType
+  readonly batch: number
+  readonly channels: number
+  readonly pixels: number
+}
+
+/** Of each plane its mean and the sum of squared deviations from it. Bindings: x, part (float32 [N, C, 2]). */
+export function planeStatisticsKernel({ target, dtype, batch, channels, pixels }: NormShape): Kernel {
+  const lanes = lanesFor(target, pixels)
+  const load = loaded(`x[row * ${pixels}u + i]`, dtype, target)
+  const loop = (statement: string): string => `  for (var i = first; i < ${pixels}u; i += ${lanes}u) { ${statement} }`
+  const add = (a: string, b: string): string => `${a} + ${b}`
+  return rowKernel({
+    label: 'batchNorm planes',
+    target,
+    bindings: [
+      { name: 'x', dtype },
+      { name: 'part', dtype: 'float32', access: 'read_write' },
+    ],
+    declarations: sharedLanes('lanes', 'f32', lanes),
+    rows: batch * channels,
+    lanes,
+    body: `  var sum = 0.0;
+${loop(`sum += ${load};`)}
+${combineLanes('sum', 'lanes', lanes, add)}
+  let mean = sum / ${pixels}.0;
+  var squares = 0.0;
+${loop(`let d = ${load} - mean; squares += d * d;`)}
+${combineLanes('squares', 'lanes', lanes, add)}
+  ${lanes === 1 ? '' : 'if (lane == 0u) '}{ part[row * 2u] = mean; part[row * 2u + 1u] = squares; }`,
+  })
+}
+
+/** Mean and biased variance of each channel. Bindings: part, mean, variance. */
+export function channelStatisticsKernel({ target, dtype, batch, channels, pixels }: NormShape): Kernel {
+  return itemKernel({
+    label: 'batchNorm channels',
+    target,
+    bindings: [
+      { name: 'part', dtype: 'float32' },
+      { name: 'mean', dtype, access: 'read_write' },
+      { name: 'variance', dtype, access: 'read_write' },
+    ],
+    count: channels,
+    body: `  var sum = 0.0;
+  for (var n = 0u; n < ${batch}u; n++) { sum += part[(n * ${channels}u + item) * 2u]; }
+  let m = sum / ${batch}.0;
+  var squares = 0.0;
+  for (var n = 0u; n < ${batch}u; n++) {
+    let at = (n * ${channels}u + item) * 2u;
+    let d = part[at] - m;
+    squares += part[at + 1u] + d * d * ${pixels}.0;
+  }
+  let v = squares / ${batch * pixels}.0;
+  mean[item] = ${stored('m', dtype, target)};
+  variance[item] = ${stored('v', dtype, target)};`,
+  })
+}
+
+/** Of each plane sum dy and sum dy (x - mean). Bindings: x, dy, mean, part. */
+export function planeGradientsKernel({ target, dtype, batch, channels, pixels }: NormShape): Kernel {
+  const lanes = lanesFor(target, pixels)
+  const at = `[row * ${pixels}u + i]`
+  return rowKernel({
+    label: 'batchNormGrad planes',
+    target,
+    bindings: [
+      { name: 'x', dtype },
+      { name: 'dy', dtype },
+      { name: 'mean', dtype },
+      { name: 'part', dtype: 'float32', access: 'read_write' },
+    ],
+    declarations: sharedLanes('lanes', 'vec2<f32>', lanes),
+    rows: batch * channels,
+    lanes,
+    body: `  let m = ${loaded(`mean[row % ${channels}u]`, dtype, target)};
+  var sums = vec2<f32>(0.0);
+  for (var i = first; i < ${pixels}u; i += ${lanes}u) {
+    let g = ${loaded(`dy${at}`, dtype, target)};
+    sums += vec2<f32>(g, g * (${loaded(`x${at}`, dtype, target)} - m));
+  }
+${combineLanes('sums', 'lanes', lanes, (a, b) => `${a} + ${b}`)}
+  ${lanes === 1 ? '' : 'if (lane == 0u) '}{ part[row * 2u] = sums.x; part[row * 2u + 1u] = sums.y; }`,
+  })
+}
+
+/** dgamma and dbeta. Bindings: part, variance, dgamma, dbeta. */
+export function channelGradientsKernel({ target, dtype, batch, channels }: NormShape, epsilon: number): Kernel {
+  return itemKernel({
+    label: 'batchNormGrad channels',
+    target,
+    bindings: [
+      { name: 'part', dtype: 'float32' },
+      { name: 'variance', dtype },
+      { name: 'dgamma', dtype, access: 'read_write' },
+      { name: 'dbeta', dtype, access: 'read_write' },
+    ],
+    count: channels,
+    body: `  var sums = vec2<f32>(0.0);
+  for (var n = 0u; n < ${batch}u; n++) {
+    let at = (n * ${channels}u + item) * 2u;
+    sums += vec2<f32>(part[at], part[at + 1u]);
+  }
+  let r = inverseSqrt(${loaded('variance[item]', dtype, target)} + ${literal(epsilon, 'float32')});
+  let g = sums.y * r;
+  dgamma[item] = ${stored('g', dtype, target)};
+  dbeta[item] = ${stored('sums.x', dtype, target)};`,
+  })
+}

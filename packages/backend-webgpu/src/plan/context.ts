@@ -1,0 +1,140 @@
+// What lowering an op works with: the program so far, the fusion of elementwise ops, and operands in the form that a kernel
+// needs.
+
+import { type DType, type Graph, GraphError, isStatic, sizeOf, type StaticShape, type StaticType, typeOf, useCounts, type ValueId, type Node } from '@dynconv/core'
+import { type Expression, identity } from '../kernels/elementwise.ts'
+import type { Kernel, Target } from '../wgsl/kernel.ts'
+import { isDense, type Layout } from '../wgsl/views.ts'
+import { encode } from '../encode.ts'
+import { Fusion, isLazy, isScalar, type Lazy, type Operand } from './fuse.ts'
+import { maxFaults, type Fault, type PlanBuffer, ProgramBuilder, type Value } from './program.ts'
+
+/** Lowers into one program. */
+export class Context {
+  readonly target: Target
+  readonly builder: ProgramBuilder
+  /** What was chosen, for people. */
+  readonly notes: string[] = []
+  readonly #fusion: Fusion
+  readonly #graph: Graph
+  readonly #uses: ReadonlyMap<ValueId, number>
+  readonly #operands: Map<ValueId, Operand> = new Map()
+  readonly #denseCopies: Map<Value, Value> = new Map()
+  #held: Lazy[] = []
+
+  constructor(graph: Graph, target: Target) {
+    this.target = target
+    this.builder = new ProgramBuilder(target)
+    this.#fusion = new Fusion(this.builder)
+    this.#graph = graph
+    this.#uses = useCounts(graph)
+  }
+
+  /** Lowers a node by `lower`. */
+  node(node: Node, lower: (inputs: readonly Operand[], outputs: readonly StaticType[]) => Operand | readonly Operand[]): void {
+    const inputs = node.inputs.map((id) => this.operand(id))
+    const types = node.outputs.map((id) => this.typeOf(id))
+    this.#held = []
+    const result = lower(inputs, types)
+    const results = Array.isArray(result) ? (result as readonly Operand[]) : [result as Operand]
+    // Until now everything counted as read once more, so that nothing was lost on the way.
+    for (const lazy of this.#held) lazy.uses -= 1
+    node.outputs.forEach((id, i) => {
+      const operand = results[i]
+      if (!operand) throw new GraphError(`webgpu: ${node.op} gave no output ${i}`)
+      this.define(id, operand)
+    })
+    for (const id of node.inputs) this.release(id)
+  }
+
+  /** The value of a graph is this operand. */
+  define(id: ValueId, operand: Operand): void {
+    if (isLazy(operand)) operand.uses += this.#uses.get(id) ?? 0
+    this.#operands.set(id, operand)
+  }
+
+  /** One read of a value fewer is to come. */
+  release(id: ValueId): void {
+    const operand = this.#operands.get(id)
+    if (operand && isLazy(operand)) operand.uses -= 1
+  }
+
+  operand(id: ValueId): Operand {
+    const operand = this.#operands.get(id)
+    if (!operand) throw new GraphError(`webgpu: value %${id} is read before it is made`)
+    return operand
+  }
+
+  typeOf(id: ValueId): StaticType {
+    const { dtype, shape } = typeOf(this.#graph, id)
+    if (!isStatic(shape)) throw new GraphError(`webgpu: the shape [${shape.join(', ')}] has unknown sizes; specialise the graph first`)
+    return { dtype, shape }
+  }
+
+  /** An elementwise op. */
+  elementwise(name: string, expression: Expression, operands: readonly Operand[], dtype: DType, shape: StaticShape): Lazy {
+    const lazy = this.#fusion.add(name, expression, operands, dtype, shape, 1)
+    this.#held.push(lazy)
+    return lazy
+  }
+
+  /** An operand in memory, in any layout. */
+  read(operand: Operand): Value {
+    if (isScalar(operand)) {
+      const { dtype, shape, scalar } = operand
+      const data = encode({ dtype, shape: [1], numbers: [scalar] }, this.target)
+      const { buffer } = this.builder.tensor(dtype, [1], { kind: 'constant', data })
+      return { buffer, dtype, layout: { shape, strides: shape.map(() => 0), offset: 0 } }
+    }
+    return this.#fusion.read(operand)
+  }
+
+  /** An operand in memory, row-major. */
+  dense(operand: Operand): Value {
+    const value = this.read(operand)
+    if (isDense(value.layout)) return value
+    const known = this.#denseCopies.get(value)
+    if (known) return known
+    const copy = this.#fusion.read(this.#fusion.add('copy', identity, [value], value.dtype, value.layout.shape, 1))
+    this.#denseCopies.set(value, copy)
+    return copy
+  }
+
+  /** The same elements seen otherwise. */
+  view(value: Value, layout: Layout): Value {
+    return { ...value, layout }
+  }
+
+  /** A new dense tensor. */
+  tensor(dtype: DType, shape: StaticShape): Value {
+    return this.builder.tensor(dtype, shape)
+  }
+
+  /** Runs a kernel on tensors, bound in order. */
+  dispatch(kernel: Kernel, ...values: readonly (Value | PlanBuffer)[]): void {
+    this.builder.dispatch(kernel, values.map((v) => ('buffer' in v ? v.buffer : v)))
+  }
+
+  /** A result that a kernel with one output gives. Nothing runs for an empty one. */
+  result({ dtype, shape }: StaticType, inputs: readonly Value[], make: () => Kernel): Value {
+    const output = this.tensor(dtype, shape)
+    if (sizeOf(shape) > 0) this.dispatch(make(), ...inputs, output)
+    return output
+  }
+
+  fault(fault: Fault): { readonly buffer: PlanBuffer; readonly index: number } {
+    if (this.builder.faults.length >= maxFaults) throw new GraphError(`webgpu: a program may hold ${maxFaults} gathers and scatters, this graph has more`)
+    return this.builder.fault(fault)
+  }
+
+  flush(): void {
+    this.#fusion.flush()
+  }
+}
+
+/** Numbers known now as an operand: where all are the same, one number. */
+export function constantOperand(context: Context, { dtype, shape }: StaticType, numbers: Float64Array): Operand {
+  const scalar = numbers[0] ?? 0
+  if (numbers.length > 0 && numbers.every((x) => Object.is(x, scalar))) return { scalar, dtype, shape }
+  return context.builder.tensor(dtype, shape, { kind: 'constant', data: encode({ dtype, shape, numbers }, context.target) })
+}

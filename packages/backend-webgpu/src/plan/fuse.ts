@@ -1,0 +1,193 @@
+// Fuses elementwise ops. Their results are lazy: an op joins the group of the ops that make its inputs, as long as all have
+// one shape, and the group becomes one kernel when something else reads one of its results. Only results that are read
+// outside are stored.
+//
+// Why this is in order: a group is closed as soon as anything outside reads from it. So whatever an open group reads was
+// made before, nothing that was made depends on an open group, and two open groups never depend on each other: they may
+// be merged, and each may be emitted at any time.
+
+import { type DType, GraphError, sameShape, sizeOf, type StaticShape } from '@dynconv/core'
+import { type Argument, elementwiseKernel, type Expression, type Member } from '../kernels/elementwise.ts'
+import { broadcastLayout } from '../wgsl/views.ts'
+import type { ProgramBuilder, Value } from './program.ts'
+
+/** A number known when the program is made. */
+export interface Scalar {
+  readonly scalar: number
+  readonly dtype: DType
+  readonly shape: StaticShape
+}
+
+/** What an op reads. */
+export type Operand = Value | Lazy | Scalar
+
+/** The result of an elementwise op that may not be computed yet. */
+export interface Lazy {
+  readonly dtype: DType
+  readonly shape: StaticShape
+  /** How many reads of it are still to come; 0: it need not be stored. */
+  uses: number
+  group: Group | undefined
+  index: number
+  value: Value | undefined
+}
+
+interface Group {
+  readonly shape: StaticShape
+  readonly members: Member[]
+  readonly results: Lazy[]
+  readonly inputs: Value[]
+}
+
+/** Whether an operand is lazy. */
+export function isLazy(operand: Operand): operand is Lazy {
+  return 'uses' in operand
+}
+
+/** Whether an operand is a number. */
+export function isScalar(operand: Operand): operand is Scalar {
+  return 'scalar' in operand
+}
+
+// Long texts take long to compile, and hold many registers.
+const maxMembers = 48
+
+/** Collects elementwise ops. */
+export class Fusion {
+  readonly #builder: ProgramBuilder
+  readonly #open: Set<Group> = new Set()
+
+  constructor(builder: ProgramBuilder) {
+    this.#builder = builder
+  }
+
+  /** The result of an op on elements; `uses` as in Lazy. */
+  add(name: string, expression: Expression, operands: readonly Operand[], dtype: DType, shape: StaticShape, uses: number): Lazy {
+    const result: Lazy = { dtype, shape, uses, group: undefined, index: -1, value: undefined }
+    const group = this.#groupFor(operands, shape)
+    const inputsBefore = group.inputs.length
+    const args = operands.map((operand): Argument => {
+      if (isScalar(operand)) return { kind: 'scalar', value: operand.scalar, dtype: operand.dtype }
+      if (isLazy(operand) && operand.group === group) return { kind: 'member', index: operand.index }
+      return { kind: 'input', index: inputOf(group, this.read(operand), shape) }
+    })
+    result.group = group
+    result.index = group.members.length
+    group.members.push({ name, expression, args, dtype })
+    group.results.push(result)
+    if (this.#bindings(group) > this.#builder.target.maxBindings) {
+      // One too many: take it back, close what is there, and begin anew.
+      group.members.pop()
+      group.results.pop()
+      group.inputs.length = inputsBefore
+      for (const operand of operands) if (!isScalar(operand)) this.read(operand)
+      this.#close(group)
+      return this.add(name, expression, operands, dtype, shape, uses)
+    }
+    return result
+  }
+
+  /** An operand's elements in memory. */
+  read(operand: Value | Lazy): Value {
+    if (!isLazy(operand)) return operand
+    if (!operand.value && operand.group) {
+      operand.uses += 1
+      this.#close(operand.group)
+      operand.uses -= 1
+    }
+    if (!operand.value) throw new GraphError('webgpu: a fused value is read that was not stored')
+    return operand.value
+  }
+
+  /** Makes everything that is still open. */
+  flush(): void {
+    for (const group of this.#open) this.#close(group)
+  }
+
+  // The open group that makes the operands, merged where there are several; a new one where there is none.
+  #groupFor(operands: readonly Operand[], shape: StaticShape): Group {
+    const makers = new Set<Group>()
+    for (const operand of operands) {
+      if (isScalar(operand) || !isLazy(operand) || !operand.group) continue
+      if (sameShape(operand.group.shape, shape)) makers.add(operand.group)
+    }
+    const [first, ...others] = makers
+    const fresh = (): Group => {
+      const group: Group = { shape, members: [], results: [], inputs: [] }
+      this.#open.add(group)
+      return group
+    }
+    if (!first) return fresh()
+    for (const other of others) {
+      const count = first.members.length + other.members.length
+      if (count >= maxMembers || this.#bindings(first) + this.#bindings(other) >= this.#builder.target.maxBindings) this.#keepAndClose(other)
+      else this.#merge(first, other)
+    }
+    if (first.members.length < maxMembers) return first
+    this.#keepAndClose(first)
+    return fresh()
+  }
+
+  // Closes a group that the op at hand reads from, so that its uses cover what is read.
+  #keepAndClose(group: Group): void {
+    for (const result of group.results) result.uses += 1
+    this.#close(group)
+    for (const result of group.results) result.uses -= 1
+  }
+
+  #merge(into: Group, from: Group): void {
+    const shift = into.members.length
+    for (const [i, member] of from.members.entries()) {
+      const args = member.args.map((a): Argument => {
+        if (a.kind === 'member') return { kind: 'member', index: a.index + shift }
+        const input = a.kind === 'input' ? from.inputs[a.index] : undefined
+        return input ? { kind: 'input', index: inputOf(into, input, into.shape) } : a
+      })
+      into.members.push({ ...member, args })
+      const result = from.results[i]
+      if (!result) continue
+      result.group = into
+      result.index = shift + i
+      into.results.push(result)
+    }
+    this.#open.delete(from)
+  }
+
+  #bindings(group: Group): number {
+    return group.inputs.length + group.results.filter((r) => r.uses > 0).length
+  }
+
+  #close(group: Group): void {
+    if (!this.#open.delete(group)) return
+    const { members, inputs, shape } = group
+    const outputs = group.results.flatMap((r, i) => (r.uses > 0 ? [i] : []))
+    const values = outputs.map((i) => this.#builder.tensor(members[i]?.dtype ?? 'float32', shape))
+    outputs.forEach((i, o) => {
+      const result = group.results[i]
+      const value = values[o]
+      if (result && value) result.value = value
+    })
+    for (const result of group.results) result.group = undefined
+    if (outputs.length === 0 || sizeOf(shape) === 0) return
+    const kernel = elementwiseKernel({
+      target: this.#builder.target,
+      layouts: inputs.map((v) => v.layout),
+      dtypes: inputs.map((v) => v.dtype),
+      members,
+      outputs,
+      shape,
+    })
+    this.#builder.dispatch(kernel, [...inputs, ...values].map((v) => v.buffer))
+  }
+}
+
+// The place of a value, stretched to the group's shape, among the group's inputs.
+function inputOf(group: Group, value: Value, shape: StaticShape): number {
+  const layout = broadcastLayout(value.layout, shape)
+  const known = group.inputs.findIndex(
+    (v) => v.buffer === value.buffer && v.layout.offset === layout.offset && v.layout.strides.join() === layout.strides.join(),
+  )
+  if (known >= 0) return known
+  group.inputs.push({ ...value, layout })
+  return group.inputs.length - 1
+}

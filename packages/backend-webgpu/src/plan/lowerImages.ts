@@ -1,0 +1,165 @@
+// Pools, norms and resampling.
+
+import { GraphError, type OpAttrs, sizeOf, type StaticShape, type StaticType } from '@dynconv/core'
+import { expressions } from '../kernels/elementwise.ts'
+import { channelGradientsKernel, channelStatisticsKernel, type NormShape, planeGradientsKernel, planeStatisticsKernel } from '../kernels/norm.ts'
+import { avgPoolGradKernel, avgPoolKernel, maxPoolGradKernel, maxPoolKernel, type PoolShape } from '../kernels/pool.ts'
+import { axisTable, resizeGradKernel, resizeKernel, type ResizeShape, reverseTable } from '../kernels/resize.ts'
+import { denseLayout } from '../wgsl/views.ts'
+import type { Context } from './context.ts'
+import type { Lazy, Operand } from './fuse.ts'
+import type { Rules } from './rules.ts'
+import type { Value } from './program.ts'
+
+type ImageName =
+  | 'maxPool2d'
+  | 'maxPool2dGrad'
+  | 'avgPool2d'
+  | 'avgPool2dGrad'
+  | 'batchNorm'
+  | 'batchNormGrad'
+  | 'batchNormInference'
+  | 'groupNorm'
+  | 'resize'
+  | 'resizeGrad'
+
+function need<T>(value: T | undefined): T {
+  if (value === undefined) throw new GraphError('webgpu: an op on images was given too few operands')
+  return value
+}
+
+// x and y as [planes, height, width].
+function planes(context: Context, dtype: StaticType['dtype'], x: StaticShape, y: StaticShape): Omit<PoolShape, 'attrs'> {
+  const [batch = 0, channels = 0, height = 0, width = 0] = x
+  const [, , outHeight = 0, outWidth = 0] = y
+  return { target: context.target, dtype, planes: batch * channels, inSize: [height, width], outSize: [outHeight, outWidth] }
+}
+
+// x [N, C, ...spatial] as [batch, channels, pixels].
+function normShape(context: Context, { dtype, layout: { shape } }: Value): NormShape {
+  const [batch = 0, channels = 0, ...spatial] = shape
+  return { target: context.target, dtype, batch, channels, pixels: sizeOf(spatial) }
+}
+
+// [C] as [C, 1, ...], which stretches over x.
+function perChannel(context: Context, vector: Operand, x: StaticShape): Operand {
+  const shape = [x[1] ?? 0, ...x.slice(2).map(() => 1)]
+  return 'scalar' in vector ? { ...vector, shape } : context.view(context.dense(vector), denseLayout(shape))
+}
+
+// Elementwise arithmetic on tensors of one shape, for formulas.
+function arithmetic(context: Context, { dtype, shape }: StaticType) {
+  const op =
+    (name: 'add' | 'sub' | 'mul' | 'div') =>
+    (a: Operand, b: Operand): Lazy =>
+      context.elementwise(name, expressions[name], [a, b], dtype, shape)
+  return { add: op('add'), sub: op('sub'), mul: op('mul'), div: op('div') }
+}
+
+// 1 / sqrt(variance + epsilon) per channel, stretched over x.
+function deviation(context: Context, variance: Operand, epsilon: number, x: StaticType): Operand {
+  const shape = [x.shape[1] ?? 0]
+  const sum = context.elementwise('add', expressions.add, [variance, { scalar: epsilon, dtype: x.dtype, shape: [] }], x.dtype, shape)
+  return perChannel(context, context.elementwise('rsqrt', expressions.rsqrt, [sum], x.dtype, shape), x.shape)
+}
+
+interface NormInputs {
+  readonly x: Operand
+  readonly gamma: Operand
+  readonly beta: Operand
+  readonly mean: Operand
+  readonly variance: Operand
+}
+
+// (x - mean) r gamma + beta
+function normalised(context: Context, type: StaticType, { x, gamma, beta, mean, variance }: NormInputs, epsilon: number): Lazy {
+  const { add, sub, mul } = arithmetic(context, type)
+  const [r, g, b, m] = [deviation(context, variance, epsilon, type), perChannel(context, gamma, type.shape), perChannel(context, beta, type.shape), perChannel(context, mean, type.shape)]
+  return add(mul(mul(sub(x, m), r), g), b)
+}
+
+/** The rules. */
+export const imageRules: Pick<Rules, ImageName> = {
+  maxPool2d: (context, attrs, inputs, outputs) => {
+    const [type, x] = [need(outputs[0]), context.dense(need(inputs[0]))]
+    return context.result(type, [x], () => maxPoolKernel({ ...planes(context, type.dtype, x.layout.shape, type.shape), attrs }))
+  },
+  maxPool2dGrad: (context, attrs, inputs, outputs) => {
+    const [type, x, dy] = [need(outputs[0]), context.dense(need(inputs[0])), context.dense(need(inputs[1]))]
+    return context.result(type, [x, dy], () => maxPoolGradKernel({ ...planes(context, type.dtype, type.shape, dy.layout.shape), attrs }))
+  },
+  avgPool2d: (context, attrs, inputs, outputs) => {
+    const [type, x] = [need(outputs[0]), context.dense(need(inputs[0]))]
+    return context.result(type, [x], () => avgPoolKernel({ ...planes(context, type.dtype, x.layout.shape, type.shape), attrs }, attrs.countIncludePad))
+  },
+  avgPool2dGrad: (context, attrs, inputs, outputs) => {
+    const [type, dy] = [need(outputs[0]), context.dense(need(inputs[0]))]
+    return context.result(type, [dy], () => avgPoolGradKernel({ ...planes(context, type.dtype, type.shape, dy.layout.shape), attrs }, attrs.countIncludePad))
+  },
+
+  batchNorm: (context, { epsilon }, inputs, outputs) => {
+    const [type, vector] = [need(outputs[0]), need(outputs[1])]
+    const x = context.dense(need(inputs[0]))
+    const shape = normShape(context, x)
+    const [mean, variance] = [context.tensor(vector.dtype, vector.shape), context.tensor(vector.dtype, vector.shape)]
+    if (shape.channels > 0) {
+      const part = context.tensor('float32', [shape.batch, shape.channels, 2])
+      if (shape.batch > 0) context.dispatch(planeStatisticsKernel(shape), x, part)
+      context.dispatch(channelStatisticsKernel(shape), part, mean, variance)
+    }
+    const y = normalised(context, type, { x, gamma: need(inputs[1]), beta: need(inputs[2]), mean, variance }, epsilon)
+    return [y, mean, variance]
+  },
+  batchNormGrad: (context, { epsilon }, inputs, outputs) => {
+    const [type, vector] = [need(outputs[0]), need(outputs[1])]
+    const [x, mean, variance, dy] = [context.dense(need(inputs[0])), context.dense(need(inputs[2])), context.dense(need(inputs[3])), context.dense(need(inputs[4]))]
+    const shape = normShape(context, x)
+    const [dgamma, dbeta] = [context.tensor(vector.dtype, vector.shape), context.tensor(vector.dtype, vector.shape)]
+    if (shape.channels > 0) {
+      const part = context.tensor('float32', [shape.batch, shape.channels, 2])
+      if (shape.batch > 0) context.dispatch(planeGradientsKernel(shape), x, dy, mean, part)
+      context.dispatch(channelGradientsKernel(shape, epsilon), part, variance, dgamma, dbeta)
+    }
+    // dx = gamma r (dy - dbeta / M - z dgamma / M), z = (x - mean) r; what is per channel is computed per channel.
+    const perVector = arithmetic(context, vector)
+    const { sub, mul } = arithmetic(context, type)
+    const count: Operand = { scalar: shape.batch * shape.pixels, dtype: type.dtype, shape: [] }
+    const r = deviation(context, variance, epsilon, type)
+    const stretch = (v: Operand): Operand => perChannel(context, v, type.shape)
+    const z = mul(sub(x, stretch(mean)), r)
+    const centred = sub(sub(dy, stretch(perVector.div(dbeta, count))), mul(z, stretch(perVector.div(dgamma, count))))
+    return [mul(centred, mul(stretch(need(inputs[1])), r)), dgamma, dbeta]
+  },
+  batchNormInference: (context, { epsilon }, inputs, outputs) => {
+    const [x, gamma, beta, mean, variance] = [0, 1, 2, 3, 4].map((i) => need(inputs[i]))
+    return normalised(context, need(outputs[0]), { x: need(x), gamma: need(gamma), beta: need(beta), mean: need(mean), variance: need(variance) }, epsilon)
+  },
+  groupNorm: 'decompose',
+
+  resize: (context, { mode }, inputs, outputs) => {
+    const [type, x] = [need(outputs[0]), context.dense(need(inputs[0]))]
+    const shape: ResizeShape = planes(context, type.dtype, x.layout.shape, type.shape)
+    const y = context.tensor(type.dtype, type.shape)
+    if (sizeOf(type.shape) === 0) return y
+    const [rows, columns] = tablesOf(mode, shape)
+    const pixels = context.builder.constant('int32', [...rows.lo, ...rows.hi, ...columns.lo, ...columns.hi])
+    const fractions = context.builder.constant('float32', [...rows.fraction, ...columns.fraction])
+    context.dispatch(resizeKernel(shape, mode), x, pixels, fractions, y)
+    return y
+  },
+  resizeGrad: (context, { mode }, inputs, outputs) => {
+    const [type, dy] = [need(outputs[0]), context.dense(need(inputs[0]))]
+    const shape: ResizeShape = planes(context, type.dtype, type.shape, dy.layout.shape)
+    const dx = context.tensor(type.dtype, type.shape)
+    if (sizeOf(type.shape) === 0) return dx
+    const [rows, columns] = tablesOf(mode, shape).map((table, i) => reverseTable(table, shape.inSize[i] ?? 1))
+    const join = (key: 'starts' | 'readers' | 'shares'): readonly number[] => [...need(rows)[key], ...need(columns)[key]]
+    const tables = [context.builder.constant('int32', join('starts')), context.builder.constant('int32', join('readers')), context.builder.constant('float32', join('shares'))]
+    context.dispatch(resizeGradKernel(shape, need(rows).readers.length), dy, ...tables, dx)
+    return dx
+  },
+}
+
+function tablesOf(mode: OpAttrs['resize']['mode'], { inSize, outSize }: ResizeShape): readonly [ReturnType<typeof axisTable>, ReturnType<typeof axisTable>] {
+  return [axisTable(mode, inSize[0], outSize[0]), axisTable(mode, inSize[1], outSize[1])]
+}

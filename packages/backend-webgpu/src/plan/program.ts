@@ -1,0 +1,110 @@
+// A program: dispatches over buffers, in order, and where its results stand. The builder appends; which buffers share
+// memory is decided afterwards (memory.ts).
+
+import { type DType, sizeOf, type StaticShape } from '@dynconv/core'
+import { type Kernel, storedBytes, type Target } from '../wgsl/kernel.ts'
+import { denseLayout, type Layout } from '../wgsl/views.ts'
+
+/** Where a buffer comes from. */
+export type BufferSource =
+  | { readonly kind: 'temporary' }
+  | { readonly kind: 'input'; readonly index: number }
+  | { readonly kind: 'state'; readonly name: string }
+  | { readonly kind: 'constant'; readonly data: Uint8Array }
+  | { readonly kind: 'faults' }
+
+/** A buffer of a program. */
+export interface PlanBuffer {
+  readonly id: number
+  readonly bytes: number
+  readonly source: BufferSource
+  /** For people: `float32[8, 64, 32, 32]`. */
+  readonly what: string
+}
+
+/** A tensor in a buffer. */
+export interface Value {
+  readonly buffer: PlanBuffer
+  readonly dtype: DType
+  readonly layout: Layout
+}
+
+/** One thing after another. */
+export type Step =
+  | { readonly kind: 'dispatch'; readonly kernel: Kernel; readonly buffers: readonly PlanBuffer[] }
+  | { readonly kind: 'copy'; readonly from: PlanBuffer; readonly to: PlanBuffer; readonly bytes: number }
+
+/** What a kernel may find wrong with the numbers that it gets: an error for whoever ran it. */
+export interface Fault {
+  /** The message, from the offending number. */
+  readonly message: (value: number) => string
+}
+
+/** A finished program. */
+export interface Program {
+  readonly buffers: readonly PlanBuffer[]
+  readonly steps: readonly Step[]
+  /** Dense tensors. */
+  readonly outputs: readonly Value[]
+  /** States that take the contents of a buffer when everything has gone well. */
+  readonly commits: readonly { readonly state: string; readonly from: PlanBuffer; readonly bytes: number }[]
+  /** In the faults buffer: for each, whether it happened (u32) and the number (i32). */
+  readonly faults: readonly Fault[]
+}
+
+/** Bytes that a buffer for `count` elements takes: whole words, and never none. */
+export function bufferBytes(dtype: DType, count: number, target: Pick<Target, 'f16'>): number {
+  return Math.max(16, Math.ceil((count * storedBytes(dtype, target)) / 16) * 16)
+}
+
+/** Appends to a program. */
+export class ProgramBuilder {
+  readonly target: Target
+  readonly buffers: PlanBuffer[] = []
+  readonly steps: Step[] = []
+  readonly faults: Fault[] = []
+  #faultBuffer: PlanBuffer | undefined
+
+  constructor(target: Target) {
+    this.target = target
+  }
+
+  /** A dense tensor in a buffer of its own. */
+  tensor(dtype: DType, shape: StaticShape, source: BufferSource = { kind: 'temporary' }): Value {
+    const bytes = bufferBytes(dtype, sizeOf(shape), this.target)
+    const buffer = { id: this.buffers.length, bytes, source, what: `${dtype}[${shape.join(', ')}]` }
+    this.buffers.push(buffer)
+    return { buffer, dtype, layout: denseLayout(shape) }
+  }
+
+  /** Numbers known now, as a tensor. */
+  constant(dtype: 'float32' | 'int32', numbers: readonly number[]): Value {
+    const data = dtype === 'float32' ? Float32Array.from(numbers) : Int32Array.from(numbers)
+    return this.tensor(dtype, [numbers.length], { kind: 'constant', data: new Uint8Array(data.buffer) })
+  }
+
+  dispatch(kernel: Kernel, buffers: readonly PlanBuffer[]): void {
+    if (kernel.groups.includes(0)) return
+    this.steps.push({ kind: 'dispatch', kernel, buffers })
+  }
+
+  copy(from: PlanBuffer, to: PlanBuffer, bytes: number): void {
+    this.steps.push({ kind: 'copy', from, to, bytes })
+  }
+
+  /** A new fault: the buffer that kernels note it in, and its place there. */
+  fault(fault: Fault): { readonly buffer: PlanBuffer; readonly index: number } {
+    if (!this.#faultBuffer) {
+      const id = this.buffers.length
+      this.#faultBuffer = { id, bytes: faultBytes, source: { kind: 'faults' }, what: 'faults' }
+      this.buffers.push(this.#faultBuffer)
+    }
+    this.faults.push(fault)
+    return { buffer: this.#faultBuffer, index: this.faults.length - 1 }
+  }
+}
+
+// Of up to 512 faults; a program has one for each gather and scatter.
+const faultBytes = 4096
+/** The most faults of a program. */
+export const maxFaults: number = faultBytes / 8

@@ -1,0 +1,231 @@
+// Tensors and states on the device.
+
+import {
+  type DeviceTensor,
+  DisposedError,
+  type DType,
+  DTypeError,
+  formatType,
+  GraphError,
+  type HostTensor,
+  hostTensor,
+  sameShape,
+  ShapeError,
+  sizeOf,
+  type StateInit,
+  type StateStore,
+  type StaticShape,
+  type StaticType,
+} from '@dynconv/core'
+import { decode, encodeTensor } from './encode.ts'
+import type { Engine } from './engine.ts'
+import { bufferBytes } from './plan/program.ts'
+import { storedBytes } from './wgsl/kernel.ts'
+
+/** A buffer that may be in use while it is disposed: it goes when the last user is done. */
+export class Holding {
+  readonly #what: string
+  readonly #free: () => void
+  #users: number = 0
+  #ended: boolean = false
+
+  constructor(what: string, free: () => void) {
+    this.#what = what
+    this.#free = free
+  }
+
+  /** Keeps it until `body` is done. @throws DisposedError */
+  async use<T>(body: () => Promise<T>): Promise<T> {
+    if (this.#ended) throw new DisposedError(`webgpu: ${this.#what} was disposed`)
+    this.#users += 1
+    try {
+      return await body()
+    } finally {
+      this.#users -= 1
+      if (this.#ended && this.#users === 0) this.#free()
+    }
+  }
+
+  end(): void {
+    if (this.#ended) return
+    this.#ended = true
+    if (this.#users === 0) this.#free()
+  }
+}
+
+/** Bytes of a tensor's elements, in whole words. */
+export function tensorBytes({ dtype, shape }: StaticType, engine: Engine): number {
+  return Math.ceil((sizeOf(shape) * storedBytes(dtype, engine.target)) / 4) * 4
+}
+
+/** A new buffer with a tensor in it. */
+export function uploaded(engine: Engine, tensor: HostTensor, what: string): GPUBuffer {
+  const { dtype, shape, data } = tensor
+  const checked = hostTensor(dtype, shape, data)
+  const buffer = engine.storage(bufferBytes(dtype, sizeOf(shape), engine.target), what)
+  writeTensor(engine, buffer, checked)
+  return buffer
+}
+
+/** Puts a tensor into a buffer. */
+export function writeTensor(engine: Engine, buffer: GPUBuffer, tensor: HostTensor): void {
+  const bytes = encodeTensor(tensor, engine.target)
+  if (bytes.byteLength > 0) engine.device.queue.writeBuffer(buffer, 0, bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}
+
+/** Reads tensors back with one copy and one wait. */
+export async function download(engine: Engine, who: string, list: readonly (StaticType & { readonly buffer: GPUBuffer })[]): Promise<readonly HostTensor[]> {
+  const sizes = list.map((t) => tensorBytes(t, engine))
+  const total = sizes.reduce((a, b) => a + b, 0)
+  const staging = engine.staging(Math.max(4, total))
+  try {
+    const bytes = await engine.guarded(who, () => {
+      const encoder = engine.device.createCommandEncoder()
+      let offset = 0
+      list.forEach(({ buffer }, i) => {
+        const size = sizes[i] ?? 0
+        if (size > 0) encoder.copyBufferToBuffer(buffer, 0, staging, offset, size)
+        offset += size
+      })
+      engine.device.queue.submit([encoder.finish()])
+      return engine.readStaging(staging, Math.max(4, total))
+    })
+    let offset = 0
+    return list.map(({ dtype, shape }, i) => {
+      const at = offset
+      offset += sizes[i] ?? 0
+      return decode(bytes, at, dtype, shape, engine.target)
+    })
+  } finally {
+    engine.free(staging)
+  }
+}
+
+/** A tensor that the caller holds. */
+export class WebGpuTensor implements DeviceTensor {
+  readonly backend: string = 'webgpu'
+  readonly dtype: DType
+  readonly shape: StaticShape
+  readonly #engine: Engine
+  readonly #buffer: GPUBuffer
+  readonly #holding: Holding
+
+  constructor(engine: Engine, tensor: HostTensor) {
+    this.dtype = tensor.dtype
+    this.shape = tensor.shape
+    this.#engine = engine
+    this.#buffer = uploaded(engine, tensor, `the tensor ${formatType(tensor)}`)
+    this.#holding = new Holding('this tensor', () => engine.free(this.#buffer))
+  }
+
+  read(): Promise<HostTensor> {
+    return this.#holding.use(() =>
+      this.#engine.enqueue(async () => {
+        const [tensor] = await download(this.#engine, 'read', [{ dtype: this.dtype, shape: this.shape, buffer: this.#buffer }])
+        if (!tensor) throw new GraphError('webgpu: nothing was read')
+        return tensor
+      }),
+    )
+  }
+
+  /** Keeps the buffer while `body` runs. @throws GraphError for a tensor of another device */
+  use<T>(engine: Engine, body: (buffer: GPUBuffer) => Promise<T>): Promise<T> {
+    return this.#holding.use(() => {
+      if (engine !== this.#engine) throw new GraphError('webgpu: the tensor belongs to another instance of this backend; read() it first')
+      return body(this.#buffer)
+    })
+  }
+
+  dispose(): void {
+    this.#holding.end()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+}
+
+interface Slot extends StaticType {
+  readonly buffer: GPUBuffer
+}
+
+/** States: a buffer each, in which programs read and write them. */
+export class WebGpuState implements StateStore {
+  readonly names: readonly string[]
+  readonly #engine: Engine
+  readonly #slots: ReadonlyMap<string, Slot>
+  readonly #holding: Holding
+
+  constructor(engine: Engine, initial: readonly StateInit[]) {
+    const slots = new Map<string, Slot>()
+    this.#engine = engine
+    this.#slots = slots
+    this.#holding = new Holding('this state store', () => {
+      for (const { buffer } of slots.values()) engine.free(buffer)
+    })
+    try {
+      for (const { name, data } of initial) {
+        if (slots.has(name)) throw new GraphError(`webgpu: createState: the state '${name}' comes twice`)
+        slots.set(name, { dtype: data.dtype, shape: data.shape, buffer: uploaded(engine, data, `state '${name}'`) })
+      }
+    } catch (error) {
+      this.#holding.end()
+      throw error
+    }
+    this.names = [...slots.keys()]
+  }
+
+  read(name: string): Promise<HostTensor> {
+    return this.use(() => {
+      const slot = this.#slot(name)
+      return this.#engine.enqueue(async () => {
+        const [tensor] = await download(this.#engine, `reading state '${name}'`, [slot])
+        if (!tensor) throw new GraphError('webgpu: nothing was read')
+        return tensor
+      })
+    })
+  }
+
+  write(name: string, value: HostTensor): Promise<void> {
+    return this.use(async () => {
+      const slot = this.#slot(name)
+      this.checkType(name, value)
+      // As it is now: the caller may go on to change it.
+      const copy = { ...value, data: value.data.slice() } as HostTensor
+      await this.#engine.enqueue(() => this.#engine.guarded(`writing state '${name}'`, () => writeTensor(this.#engine, slot.buffer, hostTensor(copy.dtype, copy.shape, copy.data))))
+    })
+  }
+
+  /** Whether it lives on this very device. */
+  belongsTo(engine: Engine): boolean {
+    return engine === this.#engine
+  }
+
+  /** The buffer of a state. @throws GraphError for an unknown name */
+  buffer(name: string): GPUBuffer {
+    return this.#slot(name).buffer
+  }
+
+  /** @throws GraphError for an unknown name; ShapeError, DTypeError for another type */
+  checkType(name: string, given: StaticType): void {
+    const slot = this.#slot(name)
+    const message = `webgpu: state '${name}' holds ${formatType(slot)}, got ${formatType(given)}`
+    if (slot.dtype !== given.dtype) throw new DTypeError(message)
+    if (!sameShape(slot.shape, given.shape)) throw new ShapeError(message)
+  }
+
+  /** Keeps the buffers while `body` runs. @throws DisposedError */
+  use<T>(body: () => Promise<T>): Promise<T> {
+    return this.#holding.use(body)
+  }
+
+  dispose(): void {
+    this.#holding.end()
+  }
+
+  #slot(name: string): Slot {
+    const slot = this.#slots.get(name)
+    if (!slot) throw new GraphError(`webgpu: there is no state '${name}' in this store; it holds ${this.names.join(', ') || 'none'}`)
+    return slot
+  }
+}
