@@ -14,7 +14,7 @@ export type { Target } from './run/outcomes.ts'
  * @example conformanceTests({ name: 'mine', create: async () => myBackend() }, { modes: ['forward', 'gradient'] })
  */
 export function conformanceTests(target: Target, options: PlanOptions = {}): void {
-  describe(target.name, () => {
+  describe(`conformance of ${target.name}`, () => {
     let engine: Started | undefined
     beforeAll(async () => {
       const backend = await target.create()

@@ -167,7 +167,7 @@ function list(result: Tensor | readonly Tensor[]): readonly Tensor[] {
 }
 
 /** Options of an op's case that do not follow from the op. */
-export interface OpCaseOptions extends Pick<CaseOptions, 'by' | 'orders' | 'differences' | 'prepared'> {
+export interface OpCaseOptions extends Pick<CaseOptions, 'by' | 'orders' | 'differences' | 'prepared' | 'dtype'> {
   /** In place of the attributes and shapes. */
   readonly label?: string
 }

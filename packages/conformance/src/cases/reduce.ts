@@ -41,9 +41,12 @@ function reductionCases(op: 'reduceSum' | 'reduceMax'): readonly Case[] {
 function sumCases(): readonly Case[] {
   return [
     ...reductionCases('reduceSum'),
-    // Nothing adds up to 0; large terms cancel; int32 wraps.
+    // Nothing adds up to 0; whole numbers are exact, however many; large terms cancel; int32 wraps.
     opCase('reduceSum', { axes: [0], keepDims: false }, { x: spread([0, 3]) }),
     opCase('reduceSum', { axes: [0, 1], keepDims: true }, { x: spread([2, 0]) }),
+    opCase('reduceSum', { axes: [0], keepDims: false }, { x: integers([4097]) }, { orders: 0 }),
+    opCase('reduceSum', { axes: [1], keepDims: false }, { x: integers([3, 1023]) }, { orders: 0 }),
+    opCase('reduceSum', { axes: [0], keepDims: false }, { x: integers([1023, 3]) }, { orders: 0 }),
     opCase('reduceSum', { axes: [0], keepDims: false }, { x: exactly([1e6, 1, -1e6, 1e-3, 3e5, -3e5], [6], 'cancels') }, { orders: 0 }),
     opCase('reduceSum', { axes: [0], keepDims: false }, { x: exactly([2147483647, 2147483647, 5], [3], 'wraps', 'int32') }),
     // A sum that stayed in float16 would stop growing at 2048.
@@ -139,6 +142,10 @@ function matmulCases(): readonly Case[] {
       ),
     ),
     opCase('matmul', { transposeA: false, transposeB: false }, { a: nan, b: spread([4, 5]) }, { orders: 0 }),
+    // Whole numbers are exact: not one product may be missing.
+    ...([[17, 33, 9], [3, 257, 5], [65, 64, 66]] as const).map(([m, k, n]) =>
+      opCase('matmul', { transposeA: false, transposeB: false }, { a: integers([m, k]), b: integers([k, n]) }, { orders: 0 }),
+    ),
     ...asFloat16([
       opCase('matmul', { transposeA: false, transposeB: true }, { a: spread([3, 40], { dtype: 'float16' }), b: spread([5, 40], { dtype: 'float16' }) }),
       // As with sums: 4096 ones, added up in float16, stop at 2048.

@@ -168,7 +168,7 @@ function indexingCases(): readonly Case[] {
     ...gathers.map((g) => opCase('gather', { axis: g.axis }, { x: spread(g.x), indices: indices(g.indices, Math.max(1, g.x[g.axis] ?? 1)) })),
     ...inEveryDType((x, o) => opCase('gather', { axis: 1 }, { x: x([3, 6]), indices: indices([4], 6) }, o)),
     ...scatterCases(),
-    ...dtypes.map((dtype) => opCase('oneHot', { depth: 5, dtype }, { indices: indices([2, 3], 5) })),
+    ...dtypes.map((dtype) => opCase('oneHot', { depth: 5, dtype }, { indices: indices([2, 3], 5) }, { dtype })),
     // Outside there is no 1.
     opCase('oneHot', { depth: 3, dtype: 'float32' }, { indices: exactly([0, -1, 2, 3, 100], [5], 'outside', 'int32') }),
     opCase('oneHot', { depth: 1, dtype: 'float32' }, { indices: indices([], 1) }),

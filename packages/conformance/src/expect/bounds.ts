@@ -5,11 +5,14 @@
 //
 // - Sums. A sum of n products makes n products and n - 1 additions, each rounding of a partial sum that is at most
 //   S = the sum of the terms' magnitudes, in whatever order (Higham 2002, "Accuracy and Stability of Numerical Algorithms",
-//   section 3.1). So: 2 n ulp of S (WebNN's rule for conv2d and matmul), n ulp of S where nothing is multiplied. Where terms
-//   cancel, S stays what it is and the true value is small: S is the absolute floor. It is computed by the oracle itself,
-//   from the absolute values of the inputs.
+//   section 3.1). So at most 2 n ulp of S (WebNN's rule for conv2d and matmul), n ulp of S where nothing is multiplied. Where
+//   terms cancel, S stays what it is and the true value is small: S is the absolute floor. It is computed by the oracle
+//   itself, from the absolute values of the inputs. In long sums m roundings do not all go one way: they are within
+//   lambda sqrt(m) roundings with probability 1 - 2 exp(-lambda^2 / 2) (Higham and Mary 2019, "A new approach to probabilistic
+//   rounding error analysis"); lambda = 8 makes that 1 - 3e-14, and is what `roundings` takes from 64 on. Sums of integers
+//   below 2^24 need no rounding at all, in any order.
 // - float16. Sums accumulate in float32 and are rounded at the end; where an engine may reasonably keep intermediate results
-//   (a softmax's exponentials, a mixture's kernels) in float16, `roundings` counts those.
+//   (a softmax's exponentials, a mixture's kernels) in float16, `halves` counts those.
 // - Functions. The bounds are those that WGSL (section 15.7, "Floating point evaluation") demands of a GPU, or follow from
 //   them: exp 3 + 2 |x|, log 4 of a number of magnitude 1, quotient 2.5, inverse square root 2.
 // - Moving, choosing and comparing are exact.
@@ -22,8 +25,8 @@ export interface Bound {
   readonly ulps: number | Float64Array
   /** The result's own magnitude unless given. */
   readonly magnitude?: RefTensor
-  /** Set for what accumulates in float32 whatever its dtype: how many roundings to float16 it makes beside that. */
-  readonly roundings?: number | Float64Array
+  /** Set for what accumulates in float32 whatever its dtype: how many roundings to float16 it makes besides. */
+  readonly halves?: number | Float64Array
 }
 
 /** dtype and shape of a result. */
@@ -45,6 +48,11 @@ type Row<K extends OpName> = (a: Application<K>) => Bound | readonly Bound[]
 
 /** A row an op; 'decompose': the roundings are those of the op's decomposition. */
 export type BoundTable = { readonly [K in OpName]: Row<K> | 'decompose' }
+
+/** How many roundings `count` roundings add up to. */
+function roundings(count: number): number {
+  return Math.min(count, 8 * Math.sqrt(count))
+}
 
 const exact = (): Bound => ({ ulps: 0 })
 const ulps =
@@ -104,27 +112,27 @@ export const bounds: BoundTable = {
     const [updates, indices] = pair(a.inputs)
     const ones = { shape: updates.shape, data: updates.data.map(() => 1) }
     const [count] = reference(a, [ones, indices])
-    return { ulps: count?.data ?? 0, magnitude: sumOfMagnitudes(a), roundings: 1 }
+    return exactIfWhole(a, { ulps: count?.data.map(roundings) ?? 0, magnitude: sumOfMagnitudes(a), halves: 1 })
   },
   oneHot: exact,
 
-  reduceSum: (a) => ({ ulps: ratio(first(a.inputs), first(a.outputs)), magnitude: sumOfMagnitudes(a), roundings: 1 }),
+  reduceSum: (a) => exactIfWhole(a, { ulps: roundings(ratio(first(a.inputs), first(a.outputs))), magnitude: sumOfMagnitudes(a), halves: 1 }),
   reduceMax: exact,
   argMax: exact,
   // n exponentials, sums and quotients (WebNN: 3 n + 3); an exponential of s = x - max errs by 2 |s| more, |s| <= |ln y|.
   softmax: (a) => {
     const y = first(a.outputs)
     const spread = y.data.map((v) => 2 * logarithm(v))
-    const count = 3 * (y.shape[a.attrs.axis] ?? 1) + 3
-    return { ulps: spread.map((s) => s + count), roundings: spread.map((s) => s + 4) }
+    const count = roundings(3 * (y.shape[a.attrs.axis] ?? 1) + 3)
+    return { ulps: spread.map((s) => s + count), halves: spread.map((s) => s + 4) }
   },
   // x - max - ln(sum): the sum's relative error is the logarithm's absolute one.
   logSoftmax: (a) => {
     const y = first(a.outputs)
-    return { ulps: 3 * (y.shape[a.attrs.axis] ?? 1) + 3, magnitude: atLeast(y, 1), roundings: 3 }
+    return { ulps: roundings(3 * (y.shape[a.attrs.axis] ?? 1) + 3), magnitude: atLeast(y, 1), halves: 3 }
   },
 
-  matmul: (a) => products(a, at(first(a.inputs).shape, a.attrs.transposeA ? -2 : -1)),
+  matmul: (a) => exactIfWhole(a, products(a, at(first(a.inputs).shape, a.attrs.transposeA ? -2 : -1))),
   conv2d: (a) => products(a, sizeOf(pair(a.inputs)[1].shape.slice(1)) + 1),
   conv2dInputGrad: (a) => {
     const { shape } = pair(a.inputs)[1]
@@ -139,11 +147,11 @@ export const bounds: BoundTable = {
   // Gradients of overlapping windows add up.
   maxPool2dGrad: (a) => {
     const [x, dy] = pair(a.inputs)
-    return { ulps: sizeOf(a.attrs.kernelSize), magnitude: first(reference(a, [x, absolute(dy)])), roundings: 1 }
+    return { ulps: roundings(sizeOf(a.attrs.kernelSize)), magnitude: first(reference(a, [x, absolute(dy)])), halves: 1 }
   },
   // WebNN: kh kw + 2.
-  avgPool2d: (a) => ({ ulps: sizeOf(a.attrs.kernelSize) + 2, magnitude: sumOfMagnitudes(a), roundings: 2 }),
-  avgPool2dGrad: (a) => ({ ulps: sizeOf(a.attrs.kernelSize) + 2, magnitude: sumOfMagnitudes(a), roundings: 2 }),
+  avgPool2d: (a) => ({ ulps: roundings(sizeOf(a.attrs.kernelSize) + 2), magnitude: sumOfMagnitudes(a), halves: 2 }),
+  avgPool2dGrad: (a) => ({ ulps: roundings(sizeOf(a.attrs.kernelSize) + 2), magnitude: sumOfMagnitudes(a), halves: 2 }),
 
   batchNorm: 'decompose',
   batchNormGrad: 'decompose',
@@ -151,27 +159,27 @@ export const bounds: BoundTable = {
   batchNormInference: (a) => {
     const [x, gamma, beta, mean, variance] = a.inputs.map(absolute)
     if (!x || !gamma || !beta || !mean || !variance) return exact()
-    return { ulps: 10, magnitude: first(reference(a, [x, gamma, beta, { ...mean, data: mean.data.map((m) => -m) }, variance])), roundings: 5 }
+    return { ulps: 10, magnitude: first(reference(a, [x, gamma, beta, { ...mean, data: mean.data.map((m) => -m) }, variance])), halves: 5 }
   },
   groupNorm: 'decompose',
 
-  resize: (a) => (a.attrs.mode === 'nearest' ? exact() : { ulps: interpolation(first(a.inputs).shape), magnitude: sumOfMagnitudes(a), roundings: 4 }),
+  resize: (a) => (a.attrs.mode === 'nearest' ? exact() : { ulps: interpolation(first(a.inputs).shape), magnitude: sumOfMagnitudes(a), halves: 4 }),
   // As many additions as output pixels read one input pixel.
   resizeGrad: (a) => {
     const { shape } = first(a.inputs)
     const readers = a.attrs.inputSize.reduce((n, size, i) => n * (2 * Math.ceil((shape[2 + i] ?? 1) / size) + 1), 1)
     const weights = a.attrs.mode === 'nearest' ? 0 : interpolation([1, 1, ...a.attrs.inputSize])
-    return { ulps: readers + weights, magnitude: sumOfMagnitudes(a), roundings: 4 }
+    return { ulps: roundings(readers) + weights, magnitude: sumOfMagnitudes(a), halves: 4 }
   },
 
   // Sums inside sums: the lengths add up. Mixing K kernels (or K results), then the taps of a kernel.
   dynamicConv2d: (a) => {
     const { shape } = pair(a.inputs)[1]
-    return { ...products(a, at(shape, 0) + sizeOf(shape.slice(2)) + 1), roundings: 4 }
+    return { ...products(a, at(shape, 0) + sizeOf(shape.slice(2)) + 1), halves: 4 }
   },
   dynamicConv2dInputGrad: (a) => {
     const { shape } = pair(a.inputs)[1]
-    return { ...products(a, at(shape, 0) + (at(shape, 1) / a.attrs.groups) * sizeOf(shape.slice(3))), roundings: 4 }
+    return { ...products(a, at(shape, 0) + (at(shape, 1) / a.attrs.groups) * sizeOf(shape.slice(3))), halves: 4 }
   },
   // dBases sums over samples and pixels; dPi over pixels and a kernel's elements, or taps and a result's elements.
   dynamicConv2dKernelGrad: (a) => {
@@ -181,8 +189,8 @@ export const bounds: BoundTable = {
     const [dBases, dPi] = reference(a, a.inputs.map(absolute))
     const pixels = height * width
     return [
-      { ulps: 2 * (batch * pixels + 2), roundings: 4, ...(dBases && { magnitude: dBases }) },
-      { ulps: 2 * (pixels + sizeOf(kernel) + channels * pixels), roundings: 4, ...(dPi && { magnitude: dPi }) },
+      { ulps: roundings(2 * (batch * pixels + 2)), halves: 4, ...(dBases && { magnitude: dBases }) },
+      { ulps: roundings(2 * (pixels + sizeOf(kernel) + channels * pixels)), halves: 4, ...(dPi && { magnitude: dPi }) },
     ]
   },
 }
@@ -198,12 +206,11 @@ export function allowances<K extends OpName>(a: Application<K>): readonly Float6
 
 function allowance(bound: Bound, y: RefTensor, dtype: DType): Float64Array {
   if (!isFloatType(dtype)) return new Float64Array(y.data.length)
-  const { magnitude = y, roundings } = bound
+  const { magnitude = y, halves } = bound
   return y.data.map((value, i) => {
     const scale = Math.max(Math.abs(value), Math.abs(magnitude.data[i] ?? 0))
-    const own = pick(bound.ulps, i) * spacing(roundings === undefined ? dtype : 'float32', scale)
-    const halves = roundings === undefined || dtype !== 'float16' || own === 0 ? 0 : halfRoundings(pick(roundings, i), value, scale)
-    const allowed = own + halves
+    const own = pick(bound.ulps, i) * spacing(halves === undefined ? dtype : 'float32', scale)
+    const allowed = halves === undefined || dtype !== 'float16' || own === 0 ? own : own + halfRoundings(pick(halves, i), value, scale)
     // NaN and infinity are compared as they are; what has no terms but zeros is 0.
     if (!(allowed > 0) || scale === 0) return 0
     // Below the smallest normal number an engine may give 0.
@@ -231,7 +238,13 @@ function sumOfMagnitudes<K extends OpName>(a: Application<K>): RefTensor {
 }
 
 function products<K extends OpName>(a: Application<K>, count: number): Bound {
-  return { ulps: 2 * count, magnitude: sumOfMagnitudes(a), roundings: 1 }
+  return { ulps: roundings(2 * count), magnitude: sumOfMagnitudes(a), halves: 1 }
+}
+
+// Not for convolutions: Winograd's transforms divide by 3.
+function exactIfWhole(a: Application<OpName>, bound: Bound): Bound {
+  const whole = a.inputs.every((t) => t.data.every(Number.isInteger)) && (bound.magnitude?.data.every((s) => s <= 2 ** 24) ?? false)
+  return whole ? { ulps: 0 } : bound
 }
 
 // Along each of two axes: two weights, two products, a sum; and a position up to the axis' length, rounded, of which the
