@@ -41,8 +41,8 @@ export function shapeOf(graph: Graph, id: ValueId | undefined): StaticShape | un
 
 /** The convolution of `node` where it runs in blocks. */
 export function blockedNode(graph: Graph, node: Node, block: number): BlockedNode | undefined {
-  const found = describe(graph, node)
-  if (!found || [...node.inputs, ...node.outputs].some((id) => typeOf(graph, id).dtype !== 'float32')) return undefined
+  const found = describeConvolution(graph, node)
+  if (!found || ('form' in node.attrs && node.attrs.form === 'outputs') || [...node.inputs, ...node.outputs].some((id) => typeOf(graph, id).dtype !== 'float32')) return undefined
   const kind = kindOf(found.case, block, found.dynamic)
   if (kind === undefined) return undefined
   if (found.role === 'inputGrad' && !inputGradForm(found.case, kind)) return undefined
@@ -50,20 +50,22 @@ export function blockedNode(graph: Graph, node: Node, block: number): BlockedNod
   return { case: found.case, kind }
 }
 
-interface Found {
+/** A convolution, or a gradient of one, by numbers. */
+export interface Described {
   readonly case: ConvCase
+  /** Whether every sample has a kernel of its own. */
   readonly dynamic: boolean
   readonly role: 'forward' | 'inputGrad' | 'filterGrad'
 }
 
-function describe(graph: Graph, node: Node): Found | undefined {
+/** The numbers of a convolution or of one of its gradients; undefined for other nodes, and where a size is only a name. */
+export function describeConvolution(graph: Graph, node: Node): Described | undefined {
   const shape = (id: ValueId | undefined): StaticShape | undefined => shapeOf(graph, id)
-  const make = (role: Found['role'], dynamic: boolean, x: ValueId | undefined, w: ValueId | undefined, y: ValueId | undefined): Found | undefined => {
+  const make = (role: Described['role'], dynamic: boolean, x: ValueId | undefined, w: ValueId | undefined, y: ValueId | undefined): Described | undefined => {
     const [xs, ws, ys] = [shape(x), shape(w), shape(y)]
     return xs && ws && ys && 'groups' in node.attrs && 'dilation' in node.attrs ? { case: convCase(node.attrs, xs, ws, ys), dynamic, role } : undefined
   }
   const { inputs, outputs } = node
-  if ('form' in node.attrs && node.attrs.form === 'outputs') return undefined
   if (node.op === 'conv2d') return make('forward', false, inputs[0], inputs[1], outputs[0])
   if (node.op === 'conv2dInputGrad') return make('inputGrad', false, outputs[0], inputs[1], inputs[0])
   if (node.op === 'conv2dFilterGrad') return make('filterGrad', false, inputs[0], outputs[0], inputs[1])

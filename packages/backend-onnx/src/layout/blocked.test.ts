@@ -230,6 +230,51 @@ describe('fusions', () => {
   }
 })
 
+describe('what runs in blocks', () => {
+  const used = (fn: TensorFunction, inputs: readonly HostTensor[]): ReadonlyMap<string, number> => opsOf(optimise(graphOf(fn, inputs)))
+  const plainOps = ['Conv', 'ConvTranspose', 'MatMul', 'ReorderOutput', 'nchwc.ReorderOutput'] as const
+
+  test('a depthwise convolution with all its gradients, static and dynamic', () => {
+    const b = nchwc.block
+    const depthwise = (stride: number) => ({ padding: 1, groups: 2 * b, stride })
+    for (const stride of [1, 2]) {
+      const inputs = [randn([2, 2 * b, 8, 8]), randn([2 * b, 1, 3, 3])]
+      const ops = used((x, w) => { const y = conv2d(x.relu(), w, depthwise(stride)).relu(); return gradients(y.sum(), [w]) }, inputs)
+      expect(plainOps.filter((op) => ops.has(op))).toEqual([])
+    }
+    const dynamic = used(
+      (x, w, pi) => gradients(dynamicConv2d(x, w, pi, { ...depthwise(1), form: 'kernels' }).relu().sum(), [x, w, pi]),
+      [randn([2, 2 * b, 8, 8]), randn([3, 2 * b, 1, 3, 3]), randn([2, 3])],
+    )
+    // Two mixtures of the bases, forward and turned, and dx as the only result that leaves the blocks.
+    expect([dynamic.get('Conv'), dynamic.get('MatMul'), dynamic.get('nchwc.ReorderOutput')]).toEqual([undefined, 2, 1])
+  })
+
+  test('a grouped convolution', () => {
+    const b = nchwc.block
+    const inputs = [randn([2, 2 * b, b, b]), randn([2 * b, b, 3, 3])]
+    const ops = used((x, w) => gradients(conv2d(x.relu(), w, { padding: 1, groups: 2 }).relu().sum(), [w]), inputs)
+    expect(plainOps.filter((op) => ops.has(op))).toEqual([])
+  })
+
+  test('and why the rest does not is explained', async () => {
+    const b = nchwc.block
+    const explain = async (fn: TensorFunction, inputs: readonly HostTensor[]): Promise<string> => {
+      const program = await backend.compile(graphOf(fn, inputs))
+      const text = program.explain()
+      program.dispose()
+      return text
+    }
+    const uneven = await explain((x, w) => conv2d(x, w, { padding: 1 }), [randn([2, b + 1, 4, 4]), randn([b, b + 1, 3, 3])])
+    expect(uneven).toContain(`layout NCHWc, block ${b}: 0 of 1 convolutions and gradients in blocks`)
+    expect(uneven).toContain(`channels ${b + 1} -> ${b} do not fill blocks of ${b}`)
+    const odd = await explain((x, w) => gradients(conv2d(x, w, { padding: 1, stride: 2 }).sum(), [x, w]), [randn([2, b, 5, 5]), randn([b, b, 3, 3])])
+    expect(odd).toContain('no blocked gradient for this stride, padding and size')
+    const outputs = await explain((x, w, pi) => dynamicConv2d(x, w, pi, { padding: 1, form: 'outputs' }), [randn([2, b, 4, 4]), randn([2, b, b, 3, 3]), randn([2, 2])])
+    expect(outputs).toContain('form outputs')
+  })
+})
+
 describe('normalisation', () => {
   test('the variance keeps its digits where the mean is a thousand deviations', async () => {
     const b = nchwc.block

@@ -42,14 +42,17 @@ export class Context {
     return this.lowering.get(id, 'blocked')
   }
 
-  /** Images as [N, H, W, C]. */
-  channelsLast(id: ValueId): string {
-    return this.once(`last:${id}`, () => {
+  /** Images as [N, H, W, C], or groups of their channels apart, [N g, H, W, C/g]. */
+  channelsLast(id: ValueId, groups: number = 1): string {
+    return this.once(`last:${id}:${groups}`, () => {
+      const { lowering, model } = this
       const [batch = 0, channels = 0, height = 0, width = 0] = this.shape(id)
+      const share = channels / groups
+      const apart = (name: string): string => (groups === 1 ? name : model.reshape(name, [batch * groups, share, height, width]))
+      if (!lowering.has(id, 'blocked')) return model.transpose(apart(lowering.get(id)), [0, 2, 3, 1])
       // A single block of channels is channels-last already.
-      if (this.lowering.has(id, 'blocked') && channels === this.block) return this.model.reshape(this.blocked(id), [batch, height, width, channels])
-      if (this.lowering.has(id, 'blocked')) return reorderOutput(this.model, this.blocked(id), channels, true)
-      return this.model.transpose(this.lowering.get(id), [0, 2, 3, 1])
+      if (share === this.block) return model.reshape(this.blocked(id), [batch * groups, height, width, share])
+      return reorderOutput(model, apart(this.blocked(id)), share, true)
     })
   }
 

@@ -8,10 +8,10 @@ import { GraphError, type Node, type NodeOf, sizeOf, type ValueId } from '@dynco
 import { input, output } from '../kernels/shared.ts'
 import type { ModelBuilder } from '../model.ts'
 import type { Context } from './context.ts'
-import { type FilterGrad, filterGrad, filterGradPerSample, type FilterGradSources, kernelToTaps, tapsToKernel } from './filterGrad.ts'
+import { depthwiseFilterGrad, type FilterGrad, filterGrad, filterGradPerSample, type FilterGradSources, kernelToTaps, tapsToKernel } from './filterGrad.ts'
 import { inputGrad, turnKernels } from './inputGrad.ts'
 import { conv } from './nchwc.ts'
-import { forwardWalk, inputGradForm } from './support.ts'
+import { type ConvCase, depthwiseFilterWalk, forwardWalk, inputGradForm, withoutGroups } from './support.ts'
 import { fits } from './views.ts'
 
 /** What a convolution adds to its result. */
@@ -107,9 +107,25 @@ function dynamicConv2dInputGrad(node: NodeOf<'dynamicConv2dInputGrad'>, ctx: Con
 
 /** The filter gradient, in kernel layout. */
 export function conv2dFilterGrad(node: NodeOf<'conv2dFilterGrad'>, ctx: Context): string {
-  const { case: c } = ctx.convolution(node)
-  const grad = filterGrad(ctx.model, c, sources(ctx, input(node, 0), input(node, 1)), ctx.block)
-  return ctx.model.reshape(tapsToKernel(ctx.model, grad, 1, c, ctx.block), ctx.shape(output(node)))
+  const { case: c, kind } = ctx.convolution(node)
+  const { model, block } = ctx
+  const [x, dy] = [input(node, 0), input(node, 1)]
+  const shape = ctx.shape(output(node))
+  if (kind === 'depthwise') {
+    const perSample = depthwiseFilterGrad(model, c, needed(node, depthwiseFilterWalk(c)), ctx.blocked(x), ctx.blocked(dy))
+    return model.reshape(model.sum(perSample, [0], true), shape)
+  }
+  const from = sources(ctx, x, dy, c.groups)
+  if (c.groups === 1) return model.reshape(tapsToKernel(model, filterGrad(model, c, from, block), 1, c, block), shape)
+  const apart = withoutGroups(c)
+  const { pieces, order } = filterGradPerSample(model, apart, from, block)
+  const sums = pieces.map((piece) => model.sum(model.reshape(piece, [c.batch, lengthOf(c) / pieces.length]), [0], true))
+  return model.reshape(tapsToKernel(model, { pieces: sums, order }, c.groups, apart, block), shape)
+}
+
+// Numbers of one kernel.
+function lengthOf(c: ConvCase): number {
+  return ((c.outChannels * c.inChannels) / c.groups) * c.rows.kernel * c.columns.kernel
 }
 
 /**
@@ -117,29 +133,50 @@ export function conv2dFilterGrad(node: NodeOf<'conv2dFilterGrad'>, ctx: Context)
  * With a `chunk`, for so many samples at a time, so that only their dV is in memory.
  */
 export function dynamicConv2dKernelGrad(node: NodeOf<'dynamicConv2dKernelGrad'>, ctx: Context): readonly [dBases: string, dPi: string] {
-  const { case: c } = ctx.convolution(node)
-  const { lowering, model } = ctx
+  const { case: c, kind } = ctx.convolution(node)
+  const { lowering, model, block } = ctx
   const [x, dy, bases, pi] = [input(node, 0), input(node, 1), input(node, 2), lowering.get(input(node, 3))]
   const [count = 0] = ctx.shape(bases)
+  const stored = lowering.get(bases, 'kernel')
   const { chunk } = node.attrs
   const streams = chunk > 0 && chunk < c.batch
-  const whole = sources(ctx, x, dy)
-  let taps: readonly string[] | undefined
+  const apart = kind === 'depthwise' ? 1 : c.groups
+  const whole = sources(ctx, x, dy, apart)
   let sums: readonly string[] = []
-  let order: FilterGrad['order'] | undefined
+  let taps: readonly string[] | undefined
+  let finish = (): string => ''
   const dPis: string[] = []
   for (let first = 0; first < c.batch; first += streams ? chunk : c.batch) {
     const samples = streams ? Math.min(chunk, c.batch - first) : c.batch
-    const part = (name: string): string => (streams ? model.slice(name, [first], [first + samples], [0]) : name)
-    const from = streams ? partOf(model, whole, part, sums[0]) : whole
-    const dv = filterGradPerSample(model, { ...c, batch: samples }, from, ctx.block)
-    taps ??= kernelToTaps(model, lowering.get(bases, 'kernel'), dv, count, c, ctx.block)
-    order = dv.order
-    sums = dv.pieces.map((piece, i) => model.op('Gemm', [part(pi), piece, sums[i] ?? ''], { transA: 1 }))
-    dPis.push(dv.pieces.reduce((sum, piece, i) => model.op('Gemm', [piece, taps?.[i] ?? '', sum], { transB: 1 }), ''))
+    const part = (name: string, share: number): string => (streams ? model.slice(name, [first * share], [(first + samples) * share], [0]) : name)
+    const from = streams ? partOf(model, whole, (name) => part(name, apart), sums[0]) : whole
+    const some = { ...c, batch: samples }
+    const dv = kind === 'depthwise' ? depthwiseKernels(node, model, some, from) : mixedKernels(model, some, from, block)
+    taps ??= dv.like ? kernelToTaps(model, stored, dv.like, count * c.groups, withoutGroups(c), block) : [stored]
+    // Pieces of the bases, [count, numbers of a piece].
+    const rows = taps.map((tap) => model.reshape(tap, [count, lengthOf(c) / dv.pieces.length]))
+    sums = dv.pieces.map((piece, i) => model.op('Gemm', [part(pi, 1), piece, sums[i] ?? ''], { transA: 1 }))
+    dPis.push(dv.pieces.reduce((sum, piece, i) => model.op('Gemm', [piece, rows[i] ?? '', sum], { transB: 1 }), ''))
+    const total = sums
+    finish = () => (dv.like ? tapsToKernel(model, { ...dv.like, pieces: total }, count * c.groups, withoutGroups(c), block) : (total[0] ?? ''))
   }
-  const grad = { pieces: sums, order: needed(node, order) }
-  return [model.reshape(tapsToKernel(model, grad, count, c, ctx.block), ctx.shape(bases)), model.concat(dPis, 0)]
+  return [model.reshape(finish(), ctx.shape(bases)), model.concat(dPis, 0)]
+}
+
+// dV [N, ...] in pieces; `like` says in which order, undefined: kernel layout.
+interface KernelGrads {
+  readonly pieces: readonly string[]
+  readonly like: FilterGrad | undefined
+}
+
+function depthwiseKernels(node: Node, model: ModelBuilder, c: ConvCase, from: FilterGradSources): KernelGrads {
+  const x = needed(node, from.xBlocked())
+  return { pieces: [depthwiseFilterGrad(model, c, needed(node, depthwiseFilterWalk(c)), x, from.dyBlocked())], like: undefined }
+}
+
+function mixedKernels(model: ModelBuilder, c: ConvCase, from: FilterGradSources, block: number): KernelGrads {
+  const like = filterGradPerSample(model, withoutGroups(c), from, block)
+  return { pieces: like.pieces.map((piece) => model.reshape(piece, [c.batch, lengthOf(c) / like.pieces.length])), like }
 }
 
 // The sources of some samples. The engine runs nodes as soon as their inputs are there, which would make every dV before
@@ -160,14 +197,19 @@ function partOf(model: ModelBuilder, whole: FilterGradSources, part: (name: stri
   }
 }
 
-function sources(ctx: Context, x: ValueId, dy: ValueId): FilterGradSources {
+// The images of a convolution, groups as samples of their own.
+function sources(ctx: Context, x: ValueId, dy: ValueId, groups: number): FilterGradSources {
+  const apart = (name: string, id: ValueId): string => {
+    const [batch = 0, channels = 0, height = 0, width = 0] = ctx.shape(id)
+    return groups === 1 ? name : ctx.model.reshape(name, [batch * groups, channels / groups, height, width])
+  }
   return {
-    xPlain: () => ctx.lowering.get(x),
-    xBlocked: () => (fits(ctx.shape(x), 'blocked', ctx.block) ? ctx.blocked(x) : undefined),
-    xLast: () => ctx.channelsLast(x),
-    dyPlain: () => ctx.lowering.get(dy),
-    dyLast: () => ctx.channelsLast(dy),
-    dyBlocked: () => ctx.blocked(dy),
+    xPlain: () => apart(ctx.lowering.get(x), x),
+    xBlocked: () => (fits(ctx.shape(x), 'blocked', ctx.block) ? apart(ctx.blocked(x), x) : undefined),
+    xLast: () => ctx.channelsLast(x, groups),
+    dyPlain: () => apart(ctx.lowering.get(dy), dy),
+    dyLast: () => ctx.channelsLast(dy, groups),
+    dyBlocked: () => apart(ctx.blocked(dy), dy),
   }
 }
 

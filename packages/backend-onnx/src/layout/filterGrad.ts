@@ -18,7 +18,7 @@
 import { hostTensor, sizeOf } from '@dynconv/core'
 import type { ModelBuilder } from '../model.ts'
 import { columnShifts, type GatherIndex, im2colPixels, pixelBlocks, pixelRuns, rowShiftPixels, rowShifts, shiftWalk, winogradGrad, winogradInput } from './indices.ts'
-import { conv, filled, indices, microsoftDomain, pointwise, reorderInput } from './nchwc.ts'
+import { type BlockedConv, conv, filled, indices, microsoftDomain, pointwise, reorderInput } from './nchwc.ts'
 import type { ConvCase } from './support.ts'
 import { kernelOrder } from './views.ts'
 
@@ -53,7 +53,9 @@ const leastHeightPerSample = 16
 /** How many bytes of a transformed map a Winograd chunk may have: it should stay in the cache. */
 const winogradChunkBytes = 2 * 2 ** 20
 
-/** A kernel gradient for every sample: pieces [N, ...]. */
+/**
+ * A kernel gradient for every sample: pieces [N, ...]. (`c` has no groups: they are samples. See `withoutGroups`.)
+ */
 export function filterGradPerSample(model: ModelBuilder, c: ConvCase, from: FilterGradSources, block: number): FilterGrad {
   const { batch, inChannels, outChannels, rows, columns } = c
   const length = inChannels * outChannels * rows.kernel * columns.kernel
@@ -93,6 +95,15 @@ export function filterGrad(model: ModelBuilder, c: ConvCase, from: FilterGradSou
   const pixels = rows.output * columns.input
   const a = together(shiftedPixels(model, c, from), pixels, rows.kernel * inChannels)
   return { pieces: [gemm(a, together(shiftedGrads(model, c, from), pixels, columns.kernel * outChannels))], order: 'uIivOo' }
+}
+
+/** The kernel gradient of a depthwise convolution for every sample, in kernel layout: [N, C kh kw]. */
+export function depthwiseFilterGrad(model: ModelBuilder, c: ConvCase, walk: Omit<BlockedConv, 'groups'>, x: string, dy: string): string {
+  const { batch, inChannels: channels, rows, columns } = c
+  const groups = batch * channels
+  const images = model.reshape(x, [1, groups, rows.input, columns.input])
+  const kernels = model.reshape(dy, [groups, 1, rows.output, columns.output])
+  return model.reshape(conv(model, images, kernels, { ...walk, groups }), [batch, channels * rows.kernel * columns.kernel])
 }
 
 /** A filter gradient (of `count` kernels) in kernel layout: [count, numbers of one kernel]. */

@@ -11,6 +11,7 @@ import { type FusionPlan, planFusions, type SumPlan } from './fuse.ts'
 import { toKernelLayout } from './host.ts'
 import { beginNorm, lowerBlocked } from './kernels.ts'
 import { conv, filled, type Nchwc, pointwise, reorderInput, reorderOutput } from './nchwc.ts'
+import { notesOf } from './notes.ts'
 import { emitAffine, type PendingAffine } from './norm.ts'
 import { fromPlain, movesNothing, toPlain, viewOf } from './views.ts'
 
@@ -72,7 +73,9 @@ class BlockedPolicy implements LayoutPolicy {
 
   #contextOf(lowering: Lowering): Context {
     const { nchwc, kernels } = this.#options
-    this.#context ??= new Context(lowering, { block: nchwc.block, assignment: this.#assignment, plan: this.#plan, kernels })
+    if (this.#context) return this.#context
+    for (const line of notesOf(lowering.graph, this.#assignment, this.#plan, nchwc.block)) lowering.note(line)
+    this.#context = new Context(lowering, { block: nchwc.block, assignment: this.#assignment, plan: this.#plan, kernels })
     return this.#context
   }
 

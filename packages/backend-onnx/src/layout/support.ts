@@ -63,7 +63,12 @@ export function forwardWalk(c: ConvCase, groups: number): BlockedConv {
 // Padding after the last element, as far as a window reaches it: P = floor((H + before + after - reach) / s) + 1, and any
 // `after` within one stride gives the same P.
 function after(axis: Axis): number {
-  return Math.max(0, (axis.output - 1) * axis.stride + reach(axis) - axis.input - axis.before)
+  return Math.max(0, behind(axis))
+}
+
+/** How far the last window reaches beyond the input (negative: how much it leaves). */
+function behind(axis: Axis): number {
+  return (axis.output - 1) * axis.stride + reach(axis) - axis.input - axis.before
 }
 
 /** How many input positions a window spans. */
@@ -114,5 +119,29 @@ function subPixelPads(axis: Axis): readonly [number, number] {
 
 /** Whether the filter gradient can be computed from blocked dY (and blocked x, or a plain x for a stem). */
 export function hasFilterGrad(c: ConvCase, kind: ConvKind | undefined): boolean {
-  return kind !== undefined && kind !== 'depthwise' && c.groups === 1
+  return kind === 'depthwise' ? depthwiseFilterWalk(c) !== undefined : kind !== undefined
+}
+
+/**
+ * The filter gradient of a depthwise convolution as another one: dW[c, u] = sum_p x[c, p s + u d - before] dy[c, p] is a
+ * convolution of x by the kernel dy, with stride and dilation exchanged. Undefined where rows that no window reaches would
+ * have to be cut off x first.
+ */
+export function depthwiseFilterWalk({ rows, columns }: ConvCase): Omit<BlockedConv, 'groups'> | undefined {
+  const after = [behind(rows), behind(columns)] as const
+  if (after.some((n) => n < 0)) return undefined
+  return {
+    kernelSize: [rows.output, columns.output],
+    stride: [rows.dilation, columns.dilation],
+    pads: [rows.before, columns.before, ...after],
+    dilation: [rows.stride, columns.stride],
+  }
+}
+
+/**
+ * A grouped convolution for its filter gradient: the groups of a sample, whose channels are whole blocks, are samples of
+ * their own. [N, g C, H, W] is [N g, C, H, W] in memory.
+ */
+export function withoutGroups(c: ConvCase): ConvCase {
+  return { ...c, batch: c.batch * c.groups, inChannels: c.inChannels / c.groups, outChannels: c.outChannels / c.groups, groups: 1 }
 }

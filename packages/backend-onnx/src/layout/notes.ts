@@ -1,0 +1,29 @@
+// What the policy chose, for people: how much runs in blocks, and why the rest does not.
+
+import { formatShape, type Graph, type Node, typeOf } from '@dynconv/core'
+import { type Assignment, blockedNode, describeConvolution, neededNodes } from './assign.ts'
+import type { FusionPlan } from './fuse.ts'
+import { kindOf } from './support.ts'
+
+/** The choices for `graph`, a line each. */
+export function notesOf(graph: Graph, assignment: Assignment, plan: FusionPlan, block: number): readonly string[] {
+  const convolutions = neededNodes(graph).filter((node) => describeConvolution(graph, node) !== undefined)
+  const plain = convolutions.filter((node) => !blockedNode(graph, node, block))
+  const states = graph.states.filter((s) => assignment.stateLayout(s.name) === 'kernel')
+  const summary =
+    `layout NCHWc, block ${block}: ${convolutions.length - plain.length} of ${convolutions.length} convolutions and gradients in blocks, ` +
+    `${states.length} of ${graph.states.length} states stored as kernels, ${plan.sums.size} sums and activations fused`
+  return [summary, ...plain.map((node) => `${node.op} ${node.inputs.map((id) => formatShape(typeOf(graph, id).shape)).join(' x ')} stays plain: ${reason(graph, node, block)}`)]
+}
+
+function reason(graph: Graph, node: Node, block: number): string {
+  const found = describeConvolution(graph, node)
+  if (!found) return 'a size is not known'
+  if ('form' in node.attrs && node.attrs.form === 'outputs') return 'form outputs'
+  if (node.inputs.some((id) => typeOf(graph, id).dtype !== 'float32')) return 'not float32'
+  const { inChannels, outChannels, groups } = found.case
+  if (kindOf(found.case, block, found.dynamic) === undefined) {
+    return `channels ${inChannels} -> ${outChannels}${groups > 1 ? ` in ${groups} groups` : ''} do not fill blocks of ${block}`
+  }
+  return 'no blocked gradient for this stride, padding and size'
+}
