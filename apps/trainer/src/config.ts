@@ -160,8 +160,8 @@ export function checkConfig(values: { readonly [name: string]: unknown }): RunCo
   return config as unknown as RunConfig
 }
 
-/** Options that a resumed run may change: only how long it goes on. */
-export const changeable: readonly (keyof RunConfig)[] = ['epochs']
+/** Options that a resumed run may change: how long it goes on, and where its data are. */
+export const changeable: readonly (keyof RunConfig)[] = ['epochs', 'data']
 
 /** The rate at each step, of a run with `stepsPerEpoch` steps in an epoch. */
 export function scheduleOf(config: RunConfig, stepsPerEpoch: number): Schedule {

@@ -15,10 +15,11 @@ export function formatPercent(fraction: number): string {
 /** `0.42 s`, `12.3 s`, `3 min 20 s`, `2 h 5 min` */
 export function formatSeconds(seconds: number): string {
   if (!Number.isFinite(seconds)) return '?'
-  if (seconds < 10) return `${seconds.toFixed(2)} s`
-  if (seconds < 100) return `${seconds.toFixed(1)} s`
-  const minutes = Math.floor(seconds / 60)
-  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`
+  if (seconds < 9.995) return `${seconds.toFixed(2)} s`
+  if (seconds < 99.95) return `${seconds.toFixed(1)} s`
+  const whole = Math.round(seconds)
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`
+  const minutes = Math.round(seconds / 60)
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`
 }
 

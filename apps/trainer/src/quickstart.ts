@@ -6,20 +6,23 @@ import { join } from 'node:path'
 import type { Backend } from '@dynconv/core'
 import { writeFileAtomic } from '@dynconv/core/node'
 import { loader, subset } from '@dynconv/datasets'
+import yargs from 'yargs'
+import { hideBin } from 'yargs/helpers'
 import { withBackend } from './backend.ts'
+import { engineOptions, jsonOption } from './commands/options.ts'
 import { writeJson } from './commands/output.ts'
 import { checkConfig } from './config.ts'
 import { type Data, loadData } from './data.ts'
-import { secondsPerEpoch } from './history.ts'
+import { prepareFolder } from './folder.ts'
 import { formatCount, formatPercent, formatSeconds, formatTable } from './format.ts'
-import { INTERRUPTED, type Interrupt, listenForInterrupt } from './interrupt.ts'
+import { secondsPerEpoch } from './history.ts'
+import { listenForInterrupt, type SignalInterrupt } from './interrupt.ts'
 import { type NetworkCost, networkCost } from './network.ts'
+import { exportChecked } from './onnxFile.ts'
 import type { ReportedRun } from './report.ts'
 import { type RunResult, trainRun } from './run.ts'
 import { terminalProgress } from './terminal.ts'
-import { exportChecked } from './onnxFile.ts'
 
-const OUT = join('runs', 'quickstart')
 /** Images that the .onnx file is checked with. */
 const CHECKED_IMAGES = 100
 const BASES = 4
@@ -49,55 +52,87 @@ interface Figures {
   readonly finalLoss: number
 }
 
+const options = await yargs(hideBin(process.argv))
+  .scriptName('pnpm quickstart')
+  .usage('$0\n\nTrains a small network twice, with ordinary and with dynamic convolutions, and compares them.')
+  .options({ out: { type: 'string', default: join('runs', 'quickstart'), describe: 'the folder; an earlier quickstart there is replaced', requiresArg: true } })
+  .options({ threads: engineOptions.threads, ...jsonOption })
+  .strict()
+  .parseAsync()
+
 try {
-  const data = await loadData(runs[0].config)
-  console.log(`${formatCount(data.train.count)} images of Fashion-MNIST to train with, ${formatCount(data.test.count)} to test with; ${base.model}, ${base.epochs} epochs each`)
-  await withBackend({ backend: 'onnx' }, async (backend) => {
-    console.log(backend.capabilities.device)
-    using interrupt = listenForInterrupt(() => console.error('\nstopping after this step'))
-    await quickstart(backend, data, interrupt)
-  })
+  await quickstart()
 } catch (error) {
   console.error(`quickstart: ${error instanceof Error ? error.message : String(error)}`)
   process.exitCode = 1
 }
 
-async function quickstart(backend: Backend, data: Data, interrupt: Interrupt): Promise<void> {
+async function quickstart(): Promise<void> {
+  const start = performance.now()
+  await prepareFolder(options.out, true)
+  const data = await loadData(runs[0].config)
+  console.log(`${formatCount(data.train.count)} images of Fashion-MNIST to train with, ${formatCount(data.test.count)} to test with; ${base.model}, ${base.epochs} epochs each`)
+  await withBackend({ backend: 'onnx', threads: options.threads }, async (backend) => {
+    console.log(backend.capabilities.device)
+    using interrupt = listenForInterrupt(() => console.error('\nstopping after this step'))
+    const outcomes = await trainAll(backend, data, interrupt)
+    if (!outcomes) {
+      console.log('stopped; run it again for the whole')
+      process.exitCode = interrupt.exitCode
+      return
+    }
+    await conclude(outcomes, backend, data)
+    console.log(`\n${formatSeconds((performance.now() - start) / 1000)} in all`)
+  })
+}
+
+// Undefined when interrupted.
+async function trainAll(backend: Backend, data: Data, interrupt: SignalInterrupt): Promise<readonly Outcome[] | undefined> {
   const outcomes: Outcome[] = []
   for (const { name, label, config } of runs) {
     console.log(`\n${label}`)
-    const result = await trainRun({ config, data, backend, out: join(OUT, name), interrupt, progress: terminalProgress() })
-    if (result.interrupted) {
-      console.log('stopped; run it again for the whole')
-      process.exitCode = INTERRUPTED
-      return
-    }
+    const result = await trainRun({ config, data, backend, out: join(options.out, name), interrupt, progress: terminalProgress() })
+    if (result.interrupted) return undefined
     outcomes.push({ name, label, result, cost: networkCost(result.net, result.facts, backend) })
   }
-  const figures = Object.fromEntries(outcomes.map((outcome) => [outcome.name, figuresOf(outcome)]))
-  console.log(`\n${table(outcomes)}`)
+  return outcomes
+}
 
-  const report = join(OUT, 'report.html')
+async function conclude(outcomes: readonly Outcome[], backend: Backend, data: Data): Promise<void> {
+  const { out, json } = options
+  console.log(`\n${table(outcomes)}`)
+  const report = join(out, 'report.html')
   // Drawing takes longer to load than all the rest.
   const { reportHtml } = await import('./report.ts')
   await writeFileAtomic(report, reportHtml('Quickstart: ordinary and dynamic convolutions on part of Fashion-MNIST', outcomes.map(reported)))
-  const onnx = join(OUT, 'dynamic.onnx')
+
+  const onnx = join(out, 'dynamic.onnx')
   const { net, facts, last } = dynamicOf(outcomes)
   const [batch] = loader(subset(data.test, CHECKED_IMAGES), { batchSize: CHECKED_IMAGES })
   if (!batch) throw new Error('there are no test images')
   const onnxMaxDifference = await exportChecked(net, facts, onnx, batch.images, backend)
   console.log(`${onnx} gives the same answers: on ${CHECKED_IMAGES} test images its outputs differ by at most ${onnxMaxDifference.toExponential(1)}`)
 
-  const summary = join(OUT, 'summary.json')
-  await writeJson(summary, { ...figures, onnxMaxDifference })
-  console.log(`
-wrote ${report}       curves and layers of both networks; open it in a browser
-      ${last}   the dynamic network with its training state
-      ${onnx}      the same for ONNX Runtime anywhere
-      ${summary}      these figures for machines
+  const summary = { ...Object.fromEntries(outcomes.map((outcome) => [outcome.name, figuresOf(outcome)])), onnxMaxDifference }
+  const summaryFile = join(out, 'summary.json')
+  await writeJson(summaryFile, summary)
+  if (json !== undefined) await writeJson(json, summary)
+  const written = [
+    [report, 'curves and layers of both networks; open it in a browser'],
+    [last, 'the dynamic network with its training state'],
+    [onnx, 'the same for ONNX Runtime anywhere'],
+    [summaryFile, 'these figures for machines'],
+  ] as const
+  const next = [
+    ['pnpm train', 'the same on all 60,000 images of Fashion-MNIST'],
+    [`pnpm train summary ${last} --images 8`, 'what each layer costs, and how it is computed'],
+  ] as const
+  console.log(`\nwrote\n${columns(written)}\n\nnext\n${columns(next)}`)
+}
 
-next: pnpm train                               the same on all 60,000 images of Fashion-MNIST
-      pnpm train summary --images 8            what each layer costs, and in which form it is computed`)
+function columns(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...rows.map(([first]) => first.length))
+  return rows.map(([first, second]) => `  ${first.padEnd(width)}   ${second}`).join('\n')
 }
 
 function dynamicOf(outcomes: readonly Outcome[]): RunResult {

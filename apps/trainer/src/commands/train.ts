@@ -10,7 +10,7 @@ import { loadData } from '../data.ts'
 import { filesOf, prepareFolder, resumePoint } from '../folder.ts'
 import { formatCount, formatPercent, formatSeconds } from '../format.ts'
 import { secondsPerEpoch } from '../history.ts'
-import { INTERRUPTED, listenForInterrupt } from '../interrupt.ts'
+import { listenForInterrupt } from '../interrupt.ts'
 import { networkCost } from '../network.ts'
 import { type RunResult, trainRun } from '../run.ts'
 import { downloadProgress, terminalProgress } from '../terminal.ts'
@@ -52,7 +52,7 @@ export function addTrain(cli: Argv): Argv {
         })
         const outcome = await conclude(result, out, backend)
         if (argv.json !== undefined) await writeJson(argv.json, outcome)
-        if (result.interrupted) process.exitCode = INTERRUPTED
+        if (result.interrupted) process.exitCode = interrupt.exitCode
       })
     },
   )
