@@ -22,6 +22,7 @@ test.each([
   [{ momentum: 1 }, '--momentum must be a number of at least 0 and below 1, got 1'],
   [{ clip: 0 }, '--clip must be a number above 0, got 0'],
   [{ dataset: 'mnist' }, '--dataset must be one of fashion-mnist, fashion-small, cifar10, cifar100, folder, got "mnist"'],
+  [{ dataset: 'folder' }, '--dataset folder needs --data'],
   [{ trainSamples: '5' }, '--train-samples must be an integer of at least 1, got "5"'],
   [{ temperature: '30:1' }, "--temperature: expected a positive number or start:end:epochs (30:1:10), got '30:1'"],
   [{ temperature: '0' }, '--temperature: expected a positive number'],

@@ -156,6 +156,7 @@ export function flag(name: string): string {
  */
 export function checkConfig(values: { readonly [name: string]: unknown }): RunConfig {
   const config = Object.fromEntries(fieldNames.map((name) => [name, fields[name].check(flag(name), values[name] ?? fields[name].default)]))
+  if (config['dataset'] === 'folder' && config['data'] === undefined) throw new ValueError('--dataset folder needs --data: a folder with train/<class>/ and test/<class>/')
   // Every entry was made by its own field's check, which the table ties to RunConfig.
   return config as unknown as RunConfig
 }

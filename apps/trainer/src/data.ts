@@ -3,7 +3,6 @@
 import { join } from 'node:path'
 import { balancedSubset, type ImageDataset } from '@dynconv/datasets'
 import { cifar10, cifar100, type DownloadProgress, embeddedFashion, fashionMnist, imageFolder } from '@dynconv/datasets/node'
-import { ValueError } from '@dynconv/core'
 import type { DatasetName, RunConfig } from './config.ts'
 
 /** Images to train with and images to test with. */
@@ -30,8 +29,7 @@ const loaders: { readonly [D in DatasetName]: (options: Options) => Promise<Data
   'fashion-small': () => embeddedFashion(),
   cifar10: (options) => published(cifar10, options),
   cifar100: (options) => published(cifar100, options),
-  folder: async ({ data, size }) => {
-    if (data === undefined) throw new ValueError('--dataset folder needs --data: a folder with train/<class>/ and test/<class>/')
+  folder: async ({ data = '.', size }) => {
     const train = await imageFolder(join(data, 'train'), { height: size, width: size })
     const { classes } = train
     return { train, test: await imageFolder(join(data, 'test'), { height: size, width: size, classes, statistics: train }) }
@@ -46,9 +44,14 @@ interface Place {
 
 async function published(load: (options: Place) => Promise<ImageDataset>, { data, progress }: Options): Promise<Data> {
   const place = { progress, ...(data === undefined ? {} : { root: data }) }
-  // One after the other: a download's progress is of one file.
-  const train = await load({ ...place, split: 'train' })
-  return { train, test: await load({ ...place, split: 'test' }) }
+  try {
+    // One after the other: a download's progress is of one file.
+    const train = await load({ ...place, split: 'train' })
+    return { train, test: await load({ ...place, split: 'test' }) }
+  } catch (error) {
+    if (!(error instanceof Error) || !error.message.includes('`root`')) throw error
+    throw new Error(error.message.replaceAll('as `root`', 'with --data'), { cause: error })
+  }
 }
 
 /** Loads what `config` names, downloading it where the data set allows. @throws Error that says where it looked */
