@@ -6,7 +6,7 @@ import { OnnxBackend } from '../backend.ts'
 import { buildProgram } from '../program.ts'
 import { decodeModel } from '../proto/onnx.ts'
 import { type Engine, loadEngine } from '../session.ts'
-import { type Case, compare, difference, graphOf, randn, type TensorFunction } from '../testing/compare.ts'
+import { type Case, compare, type Difference, difference as differenceOn, graphOf, randn, type TensorFunction } from '../testing/compare.ts'
 import { layoutsOf } from './layouts.ts'
 import type { Nchwc } from './nchwc.ts'
 import { probeNchwc } from './probe.ts'
@@ -42,9 +42,8 @@ const withGradients = (f: (...inputs: Tensor[]) => Tensor): TensorFunction => (.
   return [y, ...gradients(y.mul(y).add(y).sum(), inputs)]
 }
 
-async function agree(c: Case): Promise<void> {
-  expect(await difference(backend, c), c.name).toBeUndefined()
-}
+// Where a case differs from the oracle, if it does.
+const difference = (c: Case): Promise<Difference> => differenceOn(backend, c)
 
 interface Walk {
   readonly name: string
@@ -101,6 +100,9 @@ const channelCases: readonly Channels[] = [
 
 const bases = 3
 
+// What fills no blocks runs on the plain kernels, which have tests of their own.
+const walksOf = ({ name }: Channels): readonly Walk[] => (name === 'no blocks' ? walks.slice(0, 4) : walks)
+
 describe.each(channelCases)('$name', (channels) => {
   const shapes = (walk: Walk) => {
     const [batch, i, o, groups] = [channels.batch, channels.inChannels(nchwc.block), channels.outChannels(nchwc.block), channels.groups?.(nchwc.block) ?? 1]
@@ -110,16 +112,16 @@ describe.each(channelCases)('$name', (channels) => {
     return { batch, o, attrs, kernel, x: randn([batch, i, ...walk.size], 1), roundings }
   }
 
-  test.each(walks)('static, $name', async (walk) => {
+  test.each(walksOf(channels))('static, $name', async (walk) => {
     const { o, attrs, kernel, x, roundings } = shapes(walk)
     const fn = withGradients((t, w, b) => conv2d(t, w, { ...attrs, bias: b }))
-    await agree({ name: walk.name, fn, inputs: [x, randn(kernel, 2), randn([o], 3)], roundings })
+    expect(await difference({ name: walk.name, fn, inputs: [x, randn(kernel, 2), randn([o], 3)], roundings })).toBeUndefined()
   })
 
-  test.each(walks)('a kernel for every sample, $name', async (walk) => {
+  test.each(walksOf(channels))('a kernel for every sample, $name', async (walk) => {
     const { batch, o, attrs, kernel, x, roundings } = shapes(walk)
     const fn = withGradients((t, w, pi, b) => dynamicConv2d(t, w, pi, { ...attrs, bias: b, form: 'kernels' }))
-    await agree({ name: walk.name, fn, inputs: [x, randn([bases, ...kernel], 2), randn([batch, bases], 3), randn([bases, o], 4)], roundings })
+    expect(await difference({ name: walk.name, fn, inputs: [x, randn([bases, ...kernel], 2), randn([batch, bases], 3), randn([bases, o], 4)], roundings })).toBeUndefined()
   })
 })
 
@@ -129,7 +131,7 @@ describe('filter gradients', () => {
     for (const [batch, size] of [[3, [8, 6]], [5, [18, 16]]] as const) {
       const fn = emit('conv2dFilterGrad', { stride: [1, 1], padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1, kernelSize: [3, 3] })
       const inputs = [randn([batch, channels, ...size], 1), randn([batch, channels, ...size], 2)]
-      await agree({ name: `${size.join('x')}`, fn, inputs, roundings: 8 * batch * size[0] * size[1] })
+      expect(await difference({ name: `${size.join('x')}`, fn, inputs, roundings: 8 * batch * size[0] * size[1] })).toBeUndefined()
     }
   })
 
@@ -138,7 +140,7 @@ describe('filter gradients', () => {
     for (const stride of [1, 2]) {
       const fn = emit('dynamicConv2dKernelGrad', { stride: [stride, stride], padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1, kernelSize: [3, 3], form: 'kernels', chunk })
       const inputs = [randn([4, b, 8, 8], 1), randn([4, 2 * b, 8 / stride, 8 / stride], 2), randn([bases, 2 * b, b, 3, 3], 3), randn([4, bases], 4)]
-      await agree({ name: `chunk ${chunk}`, fn, inputs, roundings: 4000 })
+      expect(await difference({ name: `chunk ${chunk}`, fn, inputs, roundings: 1000 })).toBeUndefined()
     }
   })
 })
@@ -155,7 +157,7 @@ describe('fusions', () => {
     const b = nchwc.block
     const fn: TensorFunction = (x, w) => conv2d(x, w, one).add(x).relu()
     const inputs = [images(b, 1), kernels(b, 2)]
-    await agree({ name: 'residual', fn, inputs, roundings: 2000 })
+    expect(await difference({ name: 'residual', fn, inputs, roundings: 2000 })).toBeUndefined()
     const used = opsOf(graphOf(fn, inputs))
     expect(used.get('nchwc.Conv')).toBe(1)
     expect([used.get('Add'), used.get('Relu')]).toEqual([undefined, undefined])
@@ -165,7 +167,7 @@ describe('fusions', () => {
     const b = nchwc.block
     const fn = withGradients((x, w, gamma, beta) => norm(conv2d(x, w, one), gamma, beta).add(x).relu())
     const inputs = [images(b, 1), kernels(b, 2), vector(b, 3), vector(b, 4)]
-    await agree({ name: 'block', fn, inputs, roundings: 20000 })
+    expect(await difference({ name: 'block', fn, inputs, roundings: 2000 })).toBeUndefined()
     const used = opsOf(graphOf(fn, inputs))
     expect(used.get('HardSigmoid')).toBe(1)
     expect([used.get('Greater'), used.get('Where'), used.get('Relu')]).toEqual([undefined, undefined, undefined])
@@ -198,9 +200,9 @@ describe('fusions', () => {
     const fn = withGradients((...t) => sums[name]!(t))
     // Inputs that the function does not read have zero gradients.
     const inputs = [images(b, 1), kernels(b, 2), kernels(b, 3), vector(b, 4)]
-    await agree({ name, fn, inputs, roundings: 40000 })
+    expect(await difference({ name, fn, inputs, roundings: 2000 })).toBeUndefined()
     const graph = optimise(graphOf(fn, inputs))
-    const again: Case = { name: `${name}, optimised`, fn, inputs, roundings: 40000 }
+    const again: Case = { name: `${name}, optimised`, fn, inputs, roundings: 2000 }
     expect(await differenceOf(graph, again)).toBeUndefined()
   })
 
@@ -211,9 +213,9 @@ describe('fusions', () => {
       return dynamicConv2d(x, w, gates, { ...one, bias, form: 'kernels' }).add(x).relu()
     })
     const inputs = [images(b, 1), randn([bases, 2 * b, 2 * b, 3, 3], 2), randn([3, bases], 3), randn([bases, 2 * b], 4), randn([2 * b, bases], 5)]
-    await agree({ name: 'dynamic', fn, inputs, roundings: 40000 })
+    expect(await difference({ name: 'dynamic', fn, inputs, roundings: 2000 })).toBeUndefined()
     const graph = optimise(graphOf(fn, inputs))
-    expect(await differenceOf(graph, { name: 'optimised', fn, inputs, roundings: 40000 })).toBeUndefined()
+    expect(await differenceOf(graph, { name: 'optimised', fn, inputs, roundings: 2000 })).toBeUndefined()
     const used = opsOf(graph)
     expect([used.get('Relu'), used.get('Expand')]).toEqual([undefined, undefined])
   })
@@ -283,7 +285,7 @@ describe('normalisation', () => {
     const far = { ...x, data: x.data.map((v) => v + 1000) } as HostTensor
     const fn: TensorFunction = (t, k, gamma, beta) => norm(conv2d(t, k), gamma, beta)
     // Deviations of 1 around 1000 are known to 2^-24 * 1000 of themselves; E[x^2] - mean^2 would know none of them.
-    await agree({ name: 'far', fn, inputs: [far, w, randn([b], 3), randn([b], 4)], roundings: 4000 })
+    expect(await difference({ name: 'far', fn, inputs: [far, w, randn([b], 3), randn([b], 4)], roundings: 1000 })).toBeUndefined()
   })
 
   test('with given statistics', async () => {
@@ -291,7 +293,7 @@ describe('normalisation', () => {
     const fn: TensorFunction = (x, w, gamma, beta, mean, variance) =>
       batchNormInference(conv2d(x, w, one), gamma, beta, mean, variance.square()).add(x).relu()
     const inputs = [randn([2, b, 6, 5], 1), randn([b, b, 3, 3], 2), ...[3, 4, 5, 6].map((seed) => randn([b], seed))]
-    await agree({ name: 'inference', fn, inputs, roundings: 4000 })
+    expect(await difference({ name: 'inference', fn, inputs, roundings: 1000 })).toBeUndefined()
     expect(opsOf(graphOf(fn, inputs)).get('nchwc.Conv')).toBe(2)
   })
 })

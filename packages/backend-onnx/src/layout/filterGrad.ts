@@ -109,20 +109,20 @@ export function depthwiseFilterGrad(model: ModelBuilder, c: ConvCase, walk: Omit
 /** A filter gradient (of `count` kernels) in kernel layout: [count, numbers of one kernel]. */
 export function tapsToKernel(model: ModelBuilder, { pieces, order }: FilterGrad, count: number, c: ConvCase, block: number): string {
   const { sizes, kernel } = axesOf(c, count, block)
-  const cut = pieces.map((piece) => model.reshape(piece, [count, 1, sizeOf(sizes([...order])) / pieces.length]))
-  const axes = ['n', ...order]
+  const cut = pieces.map((piece) => model.reshape(piece, [count, 1, sizeOf(sizes(order.split(''))) / pieces.length]))
+  const axes = ['n', ...order.split('')]
   const whole = model.reshape(model.concat(cut, 1), sizes(axes))
-  return model.reshape(model.transpose(whole, kernel.map((axis) => axes.indexOf(axis))), [count, sizeOf(sizes([...order]))])
+  return model.reshape(model.transpose(whole, kernel.map((axis) => axes.indexOf(axis))), [count, sizeOf(sizes(order.split('')))])
 }
 
 /** Kernels in kernel layout, in the order and the pieces of `like`: each [count, ...]. */
 export function kernelToTaps(model: ModelBuilder, name: string, like: FilterGrad, count: number, c: ConvCase, block: number): readonly string[] {
   const { sizes, kernel } = axesOf(c, count, block)
   const parts = like.pieces.length
-  const [first = '', ...rest] = like.order
+  const [first = '', ...rest] = like.order.split('')
   const axes = parts > 1 ? [first, 'n', ...rest] : ['n', first, ...rest]
   const taps = model.transpose(model.reshape(name, sizes(kernel)), axes.map((axis) => kernel.indexOf(axis)))
-  const length = sizeOf(sizes([...like.order])) / parts
+  const length = sizeOf(sizes(like.order.split(''))) / parts
   if (parts === 1) return [model.reshape(taps, [count, length])]
   return model.ops('Split', [model.reshape(taps, [parts * count, length])], { axis: 0 }, parts)
 }

@@ -175,9 +175,8 @@ describe.each(settings)('$conv, $optimizer, widths $widths, clipped at $clipNorm
       losses.forEach((loss, i) => {
         expect(Math.abs(loss - (expected.losses[i] ?? Number.NaN))).toBeLessThan(2e-5)
       })
-      for (const [name, value] of states) {
-        expect(compare(value, expected.states.get(name), 20_000), name).toBeUndefined()
-      }
+      const found = [...states].map(([name, value]) => [name, compare(value, expected.states.get(name), 10_000)])
+      expect(found.filter(([, difference]) => difference !== undefined)).toEqual([])
     }
   })
 
