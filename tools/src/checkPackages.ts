@@ -41,7 +41,9 @@ function readPackage(file: string): Package[] {
   const exports = field(field(manifest, 'publishConfig'), 'exports')
   if (typeof name !== 'string') throw new Error(`${file}: has no name`)
   if (typeof exports !== 'object' || exports === null) throw new Error(`${file}: publishConfig.exports must name the built entry points`)
-  const entries = Object.keys(exports).filter((key) => !key.endsWith('.json')).map((key) => path.posix.join(name, key))
+  // An entry that is named after an optional peer (`./vitest`) is for those who have it: it is packed and examined, not imported.
+  const optional = Object.keys(field(manifest, 'peerDependenciesMeta') ?? {}).map((peer) => `./${peer}`)
+  const entries = Object.keys(exports).filter((key) => !key.endsWith('.json') && !optional.includes(key)).map((key) => path.posix.join(name, key))
   return [{ name, dir: path.join(root, path.dirname(file)), entries }]
 }
 

@@ -28,23 +28,29 @@ export function graphFor(program: Program, backend: Backend, prepared: boolean):
  * @throws what the engine throws, UnsupportedOpError among it
  */
 export async function execute(backend: Backend, program: Program, expected: Expectation, options: ExecuteOptions): Promise<readonly string[]> {
-  const graph = graphFor(program, backend, options.prepared)
   const problems: string[] = []
-  await withCensus(backend, problems, async () => {
-    const store = program.states.length ? await backend.createState(program.states) : undefined
-    try {
-      const executable = await backend.compile(graph, store ? { state: store } : {})
-      try {
-        problems.push(...(await runTwice(executable, store, program, expected, options.mayVary)))
-      } finally {
-        executable.dispose()
-      }
-    } finally {
-      store?.dispose()
-    }
-  })
+  await withCensus(backend, problems, () =>
+    withProgram(backend, program, options.prepared, async (executable, store) => {
+      problems.push(...(await runTwice(executable, store, program, expected, options.mayVary)))
+    }),
+  )
   problems.push(...((await options.checkGuards?.()) ?? []))
   return problems
+}
+
+/** Compiles `program`, with its states, for `body`; disposes all of it afterwards. */
+export async function withProgram<T>(backend: Backend, program: Program, prepared: boolean, body: (executable: Executable, store: StateStore | undefined) => Promise<T>): Promise<T> {
+  const store = program.states.length ? await backend.createState(program.states) : undefined
+  try {
+    const executable = await backend.compile(graphFor(program, backend, prepared), store ? { state: store } : {})
+    try {
+      return await body(executable, store)
+    } finally {
+      executable.dispose()
+    }
+  } finally {
+    store?.dispose()
+  }
 }
 
 /** Runs `body` and notes when it leaves something alive. */

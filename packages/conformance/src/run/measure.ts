@@ -1,8 +1,8 @@
 // How long a program takes, and what it weighs.
 
-import type { Backend, Executable } from '@dynconv/core'
+import type { Backend } from '@dynconv/core'
 import type { Program } from '../expect/program.ts'
-import { graphFor, withCensus } from './execute.ts'
+import { withCensus, withProgram } from './execute.ts'
 
 /** What was measured; what does not apply is left out. */
 export interface Figures {
@@ -23,7 +23,7 @@ const mostRuns = 25
 /** Runs `program` a while. */
 export async function measureTime(backend: Backend, program: Program): Promise<Figures> {
   const start = performance.now()
-  return withProgram(backend, program, async (executable) => {
+  return withProgram(backend, program, true, async (executable) => {
     const compileMilliseconds = performance.now() - start
     const inputs = program.runs[0] ?? []
     await executable.run(inputs)
@@ -45,7 +45,7 @@ export async function measureMemory(create: () => Promise<Backend>, program: Pro
   const figures: { liveBytes: number; peakBytes: number } = { liveBytes: 0, peakBytes: 0 }
   try {
     await withCensus(backend, problems, () =>
-      withProgram(backend, program, async (executable) => {
+      withProgram(backend, program, true, async (executable) => {
         const inputs = program.runs[0] ?? []
         await executable.run(inputs)
         const { liveBytes } = backend.memory()
@@ -60,18 +60,4 @@ export async function measureMemory(create: () => Promise<Backend>, program: Pro
     await backend.dispose()
   }
   return figures
-}
-
-async function withProgram<T>(backend: Backend, program: Program, body: (executable: Executable) => Promise<T>): Promise<T> {
-  const state = program.states.length ? await backend.createState(program.states) : undefined
-  try {
-    const executable = await backend.compile(graphFor(program, backend, true), state ? { state } : {})
-    try {
-      return await body(executable)
-    } finally {
-      executable.dispose()
-    }
-  } finally {
-    state?.dispose()
-  }
 }

@@ -1,10 +1,10 @@
 // What becomes of one case on one backend: the verdicts of each mode.
 
-import { type Backend, type OpName, UnsupportedOpError } from '@dynconv/core'
+import { type Backend, dce, type OpName, UnsupportedOpError } from '@dynconv/core'
 import type { Case } from '../cases/define.ts'
 import type { Expectation } from '../expect/expectation.ts'
 import type { Program } from '../expect/program.ts'
-import { execute, graphFor, withCensus } from './execute.ts'
+import { execute, graphFor, withCensus, withProgram } from './execute.ts'
 import { type Figures, measureMemory, measureTime } from './measure.ts'
 import { refusals, type SupportSurvey } from './support.ts'
 
@@ -37,12 +37,6 @@ export interface Outcome {
   readonly figures?: Figures
 }
 
-/** A program and its truth. */
-export interface Truth {
-  readonly program: Program
-  readonly expected: Expectation
-}
-
 /** Passed where nothing is wrong. */
 export function verdict(problems: readonly string[]): Outcome {
   return { status: problems.length ? 'failed' : 'passed', problems }
@@ -57,29 +51,30 @@ export function thrown(error: unknown): string {
  * Modes forward, gradient and second-order. What a backend declares unsupported it must refuse when it compiles: a case
  * that passes all the same is declared wrongly, and fails.
  */
-export async function agrees({ target, backend }: Started, c: Pick<Case, 'prepared'>, truth: Truth): Promise<Outcome> {
-  const graph = graphFor(truth.program, backend, c.prepared)
+export async function agrees({ target, backend }: Started, c: Pick<Case, 'prepared'>, program: Program, truth: () => Promise<Expectation>): Promise<Outcome> {
+  const graph = graphFor(program, backend, c.prepared)
   const refused = refusals(backend, graph)
-  const mayVary = graph.nodes.some((node) => target.notDeterministic?.includes(node.op))
-  const run = (): Promise<readonly string[]> =>
-    execute(backend, truth.program, truth.expected, { prepared: c.prepared, mayVary, checkGuards: target.checkGuards && (() => target.checkGuards?.(backend) ?? []) })
-  if (refused.length === 0) {
-    try {
-      return verdict(await run())
-    } catch (error) {
-      if (!(error instanceof UnsupportedOpError)) throw error
-      return verdict([`supports() accepts every node, but it threw ${thrown(error)}`])
-    }
-  }
   const reasons = [...new Set(refused.map((r) => `${r.op}: ${r.reason}`))]
-  const declared = `declared unsupported (${reasons.join('; ')})`
   try {
-    const problems = await run()
-    return verdict([problems.length ? `${declared}, but compile() takes it and it goes wrong: ${problems[0]}` : `${declared}, but it passes: say so in supports()`])
+    // The truth costs more than a refusal.
+    if (refused.length) await withProgram(backend, program, c.prepared, () => Promise.resolve())
+    const mayVary = graph.nodes.some((node) => target.notDeterministic?.includes(node.op))
+    const checkGuards = target.checkGuards && (() => target.checkGuards?.(backend) ?? [])
+    const problems = await execute(backend, program, await truth(), { prepared: c.prepared, mayVary, checkGuards })
+    // A backend may drop what nothing needs before it looks at it.
+    if (refused.length === 0 || refusals(backend, dce(graph)).length === 0) return verdict(problems)
+    return verdict([problems.length ? `${declared(reasons)}, but compile() takes it and it goes wrong: ${problems[0]}` : `${declared(reasons)}, but it passes: say so in supports()`])
   } catch (error) {
-    if (error instanceof UnsupportedOpError) return { status: 'unsupported', problems: reasons }
-    return verdict([`${declared}; compile() must then throw UnsupportedOpError, not ${thrown(error)}`])
+    if (error instanceof UnsupportedOpError) {
+      return refused.length ? { status: 'unsupported', problems: reasons } : verdict([`supports() accepts every node, but it threw ${thrown(error)}`])
+    }
+    if (refused.length) return verdict([`${declared(reasons)}; compile() must then throw UnsupportedOpError, not ${thrown(error)}`])
+    throw error
   }
+}
+
+function declared(reasons: readonly string[]): string {
+  return `declared unsupported (${reasons.join('; ')})`
 }
 
 /** Mode support. */

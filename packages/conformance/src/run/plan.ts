@@ -100,11 +100,9 @@ export class Plan {
     for (const mode of modes) {
       const order = orderOf[mode]
       if (order === undefined || order > c.orders || !this.#modes.has(mode)) continue
-      const truth = once(async () => {
-        const program = programs[order]?.() ?? c.program(order)
-        return { program, expected: await expectation(program) }
-      })
-      for (const target of this.#targets) yield { ...about, mode, ...on(target, async (e) => agrees(e, c, await truth())) }
+      const program = programs[order] ?? once(() => c.program(order))
+      const truth = once(() => expectation(program()))
+      for (const target of this.#targets) yield { ...about, mode, ...on(target, (e) => agrees(e, c, program(), truth)) }
     }
     if (c.differences && this.#modes.has('numeric')) {
       yield { ...about, mode: 'numeric', target: undefined, run: () => Promise.resolve(verdict(checkDerivatives(c))) }

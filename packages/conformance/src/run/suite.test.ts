@@ -37,8 +37,8 @@ test('what is declared unsupported is counted as such, and listed with its reaso
   expect(report.passed).toBe(true)
   expect(report.results.find((r) => r.mode === 'forward' && r.family === 'argMax')).toMatchObject({ status: 'unsupported', problems: ['argMax: not on this engine'] })
   const document = supportOf(report)
-  expect(document).toMatch(/\| argMax \| no \[1\] \|/)
-  expect(document).toMatch(/\| exp \| yes \|/)
+  expect(document).toContain('| argMax | no float32 [1] |')
+  expect(document).toContain('| exp | float32 |')
   expect(document).toContain('- [1] not on this engine')
 })
 

@@ -35,11 +35,16 @@ export function refusals(backend: Backend, graph: Graph): readonly Refused[] {
   })
 }
 
-/** The dtype that a node is about: of its first floating-point value, or else of its first input or its output. */
+/** The dtype that a node is about: of its first floating-point value, or else of what it computes with. */
 export function dtypeOf(node: Node, graph: Graph): DType {
-  const types = [...node.inputs, ...node.outputs].map((id) => typeOf(graph, id).dtype)
+  // A condition and an index are not what is computed with.
+  const inputs = node.op === 'select' ? node.inputs.slice(1) : node.op === 'oneHot' ? [] : node.inputs
+  const types = [...inputs, ...node.outputs].map((id) => typeOf(graph, id).dtype)
   return types.find(isFloat) ?? types[0] ?? 'float32'
 }
+
+// Nothing is left of these when a graph is compiled, whatever dtype they hand on.
+const passedOn: ReadonlySet<OpName> = new Set<OpName>(['stopGradient', 'customGradient'])
 
 /** Asks one backend about many graphs. */
 export class SupportSurvey {
@@ -59,7 +64,7 @@ export class SupportSurvey {
       const cell = this.#answers.get(key) ?? { op: node.op, dtype, asked: 0, refused: new Map<string, number>() }
       this.#answers.set(key, cell)
       cell.asked++
-      if (answer === true) return this.#backend.capabilities.dtypes[dtype] === 'none' ? [`supports() accepts ${node.op} in ${dtype}, which capabilities say it has not`] : []
+      if (answer === true) return this.#backend.capabilities.dtypes[dtype] === 'none' && !passedOn.has(node.op) ? [`supports() accepts ${node.op} in ${dtype}, which capabilities say it has not`] : []
       if (typeof answer.reason !== 'string' || answer.reason === '') return [`supports() refuses ${node.op} in ${dtype} without a reason`]
       cell.refused.set(answer.reason, (cell.refused.get(answer.reason) ?? 0) + 1)
       return []
@@ -84,16 +89,15 @@ export function supportDocument(columns: readonly SupportColumn[], failing: Read
     notes.set(reason, number)
     return `[${number}]`
   }
-  const titles = columns.flatMap((c) => dtypes.map((dtype) => `${c.backend} ${dtype}`))
   const rows = (Object.keys(ops) as OpName[]).map((op) => {
-    const cells = columns.flatMap((c) =>
-      dtypes.map((dtype) => {
+    const cells = columns.map((c) => {
+      const about = dtypes.flatMap((dtype) => {
         const cell = c.cells.find((x) => x.op === op && x.dtype === dtype)
-        if (!cell) return ''
-        const marks = [...(failing.get(c.backend)?.has(op) ? ['**wrong**'] : []), ...(c.notDeterministic.includes(op) ? [note('The result may differ from run to run.')] : [])]
-        return [answerOf(cell), ...Object.keys(cell.refused).map(note), ...marks].join(' ')
-      }),
-    )
+        return cell ? [[answerOf(cell), ...Object.keys(cell.refused).map(note)].join(' ')] : []
+      })
+      const varies = c.notDeterministic.includes(op) ? [note('The result may differ from run to run.')] : []
+      return [about.join(', '), ...varies, ...(failing.get(c.backend)?.has(op) ? ['**wrong**'] : [])].join(' ')
+    })
     return `| ${op} | ${cells.join(' | ')} |`
   })
   const storage = columns.map((c) => `- ${c.backend}: ${dtypes.map((d) => `${d} ${described[c.dtypes[d]]}`).join(', ')}.`)
@@ -101,13 +105,13 @@ export function supportDocument(columns: readonly SupportColumn[], failing: Read
     '# What runs where',
     '',
     'Written by `pnpm conformance --support SUPPORT.md`; do not edit. Every backend was asked about every node of every case',
-    'of the conformance suite, derivatives included. "yes": it runs all of them; "some": all but those that a note names;',
-    '"no": none; empty: the op has no such case. An op that a backend has no kernel for, but whose decomposition it runs, runs.',
+    'of the conformance suite, derivatives included. A dtype alone: all instances run; "some": all but those that a note names;',
+    '"no": none. What is not listed has no case. An op without a kernel of its own runs where its decomposition does.',
     '',
     ...storage,
     '',
-    `| op | ${titles.join(' | ')} |`,
-    `| --- |${titles.map(() => ' --- |').join('')}`,
+    `| op | ${columns.map((c) => c.backend).join(' | ')} |`,
+    `| --- |${columns.map(() => ' --- |').join('')}`,
     ...rows,
     ...(notes.size ? ['', ...[...notes].map(([reason, number]) => `- [${number}] ${reason}`)] : []),
     '',
@@ -116,8 +120,8 @@ export function supportDocument(columns: readonly SupportColumn[], failing: Read
 
 const described = { arithmetic: 'is computed in', storage: 'is stored, and computed in float32', none: 'is not there' } as const
 
-function answerOf({ asked, refused }: SupportCell): string {
+function answerOf({ dtype, asked, refused }: SupportCell): string {
   const count = Object.values(refused).reduce((a, b) => a + b, 0)
-  if (count === 0) return 'yes'
-  return count === asked ? 'no' : 'some'
+  if (count === 0) return dtype
+  return count === asked ? `no ${dtype}` : `some ${dtype}`
 }
