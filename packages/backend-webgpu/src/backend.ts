@@ -20,22 +20,16 @@ import {
   typeOf,
 } from '@dynconv/core'
 import { type Device, type DeviceOptions, requestDevice } from './device.ts'
-import { Engine } from './engine.ts'
+import { Engine, type KernelOptions } from './engine.ts'
 import { WebGpuExecutable } from './executable.ts'
 import { lower } from './plan/lower.ts'
 import { planMemory } from './plan/memory.ts'
 import { WebGpuState, WebGpuTensor } from './tensors.ts'
-import type { Target } from './wgsl/kernel.ts'
 
 /** How to start WebGPU. */
-export interface WebGpuOptions extends DeviceOptions {
+export interface WebGpuOptions extends DeviceOptions, KernelOptions {
   /** A device of the caller's own, used as it is and destroyed with the backend. */
   readonly device?: GPUDevice
-  /**
-   * Which kernels: `software` for adapters that run on a processor, `gpu` for graphics cards; by the adapter's name unless
-   * given.
-   */
-  readonly kernels?: Target['kind']
 }
 
 /**
@@ -50,7 +44,7 @@ export interface WebGpuOptions extends DeviceOptions {
 export async function webgpu(options: WebGpuOptions = {}): Promise<Backend> {
   const { device } = options
   const found: Device = device ? { device, info: device.adapterInfo } : await requestDevice(options)
-  return new WebGpuBackend(new Engine(found, options.kernels))
+  return new WebGpuBackend(new Engine(found, options))
 }
 
 /** The backend on a device. */

@@ -13,6 +13,19 @@ export interface Pipeline {
   readonly layout: GPUBindGroupLayout
 }
 
+/** Which kernels to take. */
+export interface KernelOptions {
+  /**
+   * `software` for adapters that run on a processor, `gpu` for graphics cards; by the adapter's name unless given.
+   */
+  readonly kernels?: Target['kind'] | undefined
+  /** From how many multiply-adds on a convolution or product gets a tiled kernel; 2^20 unless given. */
+  readonly tiledMacs?: number | undefined
+}
+
+// Below, the dispatch itself takes longer than the work.
+const defaultTiledMacs = 2 ** 20
+
 /** The longest text of a shader that an error quotes. */
 const quotedLines = 3
 
@@ -29,12 +42,13 @@ export class Engine {
   #uncaptured: string | undefined
   #disposed: boolean = false
 
-  constructor({ device, info }: Device, kind?: Target['kind']) {
+  constructor({ device, info }: Device, options: KernelOptions = {}) {
     this.device = device
     this.#info = info
     this.target = {
       f16: device.features.has('shader-f16'),
-      kind: kind ?? kindOf(info),
+      kind: options.kernels ?? kindOf(info),
+      tiledMacs: options.tiledMacs ?? defaultTiledMacs,
       maxGroups: device.limits.maxComputeWorkgroupsPerDimension,
       maxBindings: device.limits.maxStorageBuffersPerShaderStage,
     }

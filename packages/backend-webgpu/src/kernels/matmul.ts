@@ -1,9 +1,10 @@
-// Matrix products without workgroup memory: an invocation keeps a tile of rows times vec4 columns in registers. The operands
+// Matrix products. Without workgroup memory an invocation keeps a tile of rows times vec4 columns in registers. The operands
 // may have any layout, so that transposes cost nothing.
 
 import type { DType, StaticShape } from '@dynconv/core'
 import { itemKernel, type Kernel, loaded, stored, type Target } from '../wgsl/kernel.ts'
 import { coordinates, indexOf, type Layout } from '../wgsl/views.ts'
+import { tiledGemmKernel } from './tiledGemm.ts'
 
 /** [.., M, K] x [.., K, N], both broadcast to the batch axes of the result. */
 export interface Product {
@@ -17,7 +18,47 @@ export interface Product {
 }
 
 /** Bindings: a, b, y (dense). */
-export function matmulKernel({ target, dtype, a, b, shape, inner }: Product): Kernel {
+export function matmulKernel(product: Product): Kernel {
+  const { target, shape, inner } = product
+  const [rows = 1, columns = 1] = shape.slice(-2)
+  const work = shape.reduce((x, y) => x * y, inner)
+  return target.kind === 'gpu' && work >= target.tiledMacs && Math.min(rows, columns, inner) >= 8 ? matmulTiledKernel(product) : matmulPlainKernel(product)
+}
+
+// In tiles through workgroup memory.
+function matmulTiledKernel({ target, dtype, a, b, shape, inner }: Product): Kernel {
+  const batch = shape.slice(0, -2)
+  const [rows = 1, columns = 1] = shape.slice(-2)
+  const [sam = 0, sak = 0] = a.strides.slice(-2)
+  const [sbk = 0, sbn = 0] = b.strides.slice(-2)
+  const masked = (array: string, index: string, ok: string): string => `select(0.0, ${loaded(`${array}[select(0, ${index}, ${ok})]`, dtype, target)}, ${ok})`
+  const origin = `${coordinates('z', batch, 'z')} let zA = ${indexOf(a.strides.slice(0, -2), a.offset, 'z')}; let zB = ${indexOf(b.strides.slice(0, -2), b.offset, 'z')};`
+  return tiledGemmKernel({
+    label: 'matmul tiled',
+    target,
+    bindings: [
+      { name: 'a', dtype },
+      { name: 'b', dtype },
+      { name: 'y', dtype, access: 'read_write' },
+    ],
+    rows,
+    columns,
+    inner,
+    batches: batch.reduce((x, y) => x * y, 1),
+    split: 1,
+    a: {
+      prepare: (m, j) => `${j === 0 ? origin : ''} let okA${j} = ${m} < ${rows}u; let atA${j} = zA + i32(${m}) * ${sam};`,
+      load: (j) => masked('a', `atA${j} + i32(k) * ${sak}`, `(inside & okA${j})`),
+    },
+    b: {
+      prepare: (n, j) => `let okB${j} = ${n} < ${columns}u; let atB${j} = zB + i32(${n}) * ${sbn};`,
+      load: (j) => masked('b', `atB${j} + i32(k) * ${sbk}`, `(inside & okB${j})`),
+    },
+    store: `y[z * ${rows * columns}u + m * ${columns}u + n] = ${stored('value', dtype, target)};`,
+  })
+}
+
+function matmulPlainKernel({ target, dtype, a, b, shape, inner }: Product): Kernel {
   const batch = shape.slice(0, -2)
   const [rows = 1, columns = 1] = shape.slice(-2)
   const [sam = 0, sak = 0] = a.strides.slice(-2)

@@ -11,10 +11,12 @@ export interface Reduction {
   readonly dtype: DType
   readonly layout: Layout
   readonly axes: readonly number[]
+  /** The dtype of the result; x's unless given. */
+  readonly result?: DType
 }
 
 /** Bindings: x, y (dense, without the axes). */
-export function reduceKernel({ target, op, dtype, layout, axes }: Reduction): Kernel {
+export function reduceKernel({ target, op, dtype, layout, axes, result = dtype }: Reduction): Kernel {
   const part = (reduced: boolean) => {
     const chosen = layout.shape.map((_, i) => i).filter((i) => axes.includes(i) === reduced)
     const { shape, strides } = collapse(
@@ -37,13 +39,13 @@ export function reduceKernel({ target, op, dtype, layout, axes }: Reduction): Ke
   var sum = ${start};
 ${lanes === 1 ? serial(reduced, load, combine, start) : parallel(reduced, lanes, load, combine)}
 ${combineLanes('sum', 'lanes', lanes, combine)}
-  ${lanes === 1 ? '' : 'if (lane == 0u) '}{ y[row] = ${stored('sum', dtype, target)}; }`
+  ${lanes === 1 ? '' : 'if (lane == 0u) '}{ y[row] = ${stored('sum', result, target)}; }`
   return rowKernel({
     label: op,
     target,
     bindings: [
       { name: 'x', dtype },
-      { name: 'y', dtype, access: 'read_write' },
+      { name: 'y', dtype: result, access: 'read_write' },
     ],
     declarations: sharedLanes('lanes', type, lanes),
     rows: kept.size,

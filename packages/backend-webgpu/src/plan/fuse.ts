@@ -80,8 +80,7 @@ export class Fusion {
       group.members.pop()
       group.results.pop()
       group.inputs.length = inputsBefore
-      for (const operand of operands) if (!isScalar(operand)) this.read(operand)
-      this.#close(group)
+      this.#keepAndClose(group, operands)
       return this.add(name, expression, operands, dtype, shape, uses)
     }
     return result
@@ -120,19 +119,20 @@ export class Fusion {
     if (!first) return fresh()
     for (const other of others) {
       const count = first.members.length + other.members.length
-      if (count >= maxMembers || this.#bindings(first) + this.#bindings(other) >= this.#builder.target.maxBindings) this.#keepAndClose(other)
+      if (count >= maxMembers || this.#bindings(first) + this.#bindings(other) >= this.#builder.target.maxBindings) this.#keepAndClose(other, operands)
       else this.#merge(first, other)
     }
     if (first.members.length < maxMembers) return first
-    this.#keepAndClose(first)
+    this.#keepAndClose(first, operands)
     return fresh()
   }
 
-  // Closes a group that the op at hand reads from, so that its uses cover what is read.
-  #keepAndClose(group: Group): void {
-    for (const result of group.results) result.uses += 1
+  // Closes a group that the op at hand reads from: what it reads must be stored.
+  #keepAndClose(group: Group, operands: readonly Operand[]): void {
+    const read = operands.flatMap((operand) => (!isScalar(operand) && isLazy(operand) && operand.group === group ? [operand] : []))
+    for (const lazy of read) lazy.uses += 1
     this.#close(group)
-    for (const result of group.results) result.uses -= 1
+    for (const lazy of read) lazy.uses -= 1
   }
 
   #merge(into: Group, from: Group): void {

@@ -3,7 +3,20 @@
 
 import { type Conv2dAttrs, GraphError, sizeOf, type StaticType } from '@dynconv/core'
 import { converted } from '../kernels/elementwise.ts'
-import { type Bias, type ConvShape, weightSize } from '../kernels/convShape.ts'
+import {
+  aggregatePackedKernel,
+  backwardAxes,
+  convDirectKernel,
+  type Direction,
+  forwardAxis,
+  packedSize,
+  packKernel,
+  tileFor,
+} from '../kernels/convDirect.ts'
+import { type Bias, convMacs, type ConvShape, perGroup, weightSize } from '../kernels/convShape.ts'
+import { convTiledKernel, filterGradSplit, filterGradTiledKernel, inputGradTiledKernel } from '../kernels/convTiled.ts'
+import { filterGradDirectKernel, type GradTile, gradTileFor } from '../kernels/filterGradDirect.ts'
+import { reduceKernel } from '../kernels/reduce.ts'
 import { convPlainKernel, filterGradPlainKernel, inputGradPlainKernel } from '../kernels/convPlain.ts'
 import { aggregateKernel, contractKernel, contractParts, type Mixture, sumRowsKernel } from '../kernels/dynamic.ts'
 import { matmulKernel } from '../kernels/matmul.ts'
@@ -36,45 +49,126 @@ function convShape(
 
 const lastTwo = (shape: readonly number[]): readonly [number, number] => [shape.at(-2) ?? 1, shape.at(-1) ?? 1]
 
-// y = x * w + bias, for a weight or one for each sample.
-function forward(context: Context, shape: ConvShape, x: Value, w: Value, bias: { readonly kind: Bias; readonly value?: Value }, type: StaticType): Value {
-  const y = context.tensor(type.dtype, type.shape)
-  if (sizeOf(type.shape) === 0) return y
-  context.dispatch(convPlainKernel(shape, bias.kind), x, w, y, ...(bias.value ? [bias.value] : []))
-  return y
+// The kernel of one weight, or of a mixture for each sample: what is needed of it, in the form that a convolution wants.
+interface Weights {
+  /** [O, I/g, kh, kw], or [B, O, I/g, kh, kw]. */
+  readonly dense: () => Value
+  /** Packed for the direct kernels. */
+  readonly packed: (direction: Direction) => Value
 }
 
-function inputGrad(context: Context, shape: ConvShape, dy: Value, w: Value, type: StaticType): Value {
-  return context.result(type, [dy, w], () => inputGradPlainKernel(shape))
-}
-
-// dW of the samples [first, first + count), summed or each.
-function filterGrad(context: Context, shape: ConvShape, x: Value, dy: Value, samples: { readonly first: number; readonly count: number }, type: StaticType): Value {
-  return context.result(type, [x, dy], () => filterGradPlainKernel(shape, samples))
+function shared(context: Context, shape: ConvShape, w: Value): Weights {
+  return {
+    dense: () => w,
+    packed: (direction) => {
+      const packed = context.tensor('float32', [packedSize(shape, direction) * 4])
+      context.dispatch(packKernel(shape, direction, 1), w, packed)
+      return packed
+    },
+  }
 }
 
 // More bases than registers: then an ordinary product.
 const maxRegisterBases = 16
 
-// The mixed kernels [B, n].
-function aggregate(context: Context, mixture: Mixture, bases: Value, pi: Value): Value {
-  const { target, dtype, batch, numBases, size } = mixture
-  return context.result({ dtype, shape: [batch, size] }, [bases, pi], () => {
-    if (numBases <= maxRegisterBases) return aggregateKernel(mixture)
-    throw new GraphError(`webgpu: ${target.kind}: aggregate takes at most ${maxRegisterBases} bases`)
-  })
+function mixed(context: Context, shape: ConvShape, bases: Value, pi: Value): Weights {
+  const mixture = mixtureOf(shape, bases)
+  const { dtype, batch, numBases, size } = mixture
+  const dense = (): Value => {
+    if (numBases <= maxRegisterBases) return context.result({ dtype, shape: [batch, size] }, [bases, pi], () => aggregateKernel(mixture))
+    return product(context, pi, context.view(bases, denseLayout([numBases, size])), batch, numBases, size)
+  }
+  return {
+    dense,
+    packed: (direction) => {
+      const packed = context.tensor('float32', [batch, packedSize(shape, direction) * 4])
+      if (numBases <= maxRegisterBases) context.dispatch(aggregatePackedKernel(shape, direction, numBases), bases, pi, packed)
+      else context.dispatch(packKernel(shape, direction, batch), dense(), packed)
+      return packed
+    },
+  }
+}
+
+type Style = 'plain' | 'direct' | 'tiled'
+
+// Which kernel: tiles where the work pays for them, and where a group has channels enough to share a pixel among.
+function styleOf(shape: ConvShape, computed: number): Style {
+  const { target, batch, attrs } = shape
+  if (convMacs(shape) < target.tiledMacs || computed < 4) return 'plain'
+  if (batch * attrs.groups > target.maxGroups) return 'plain'
+  return target.kind === 'gpu' ? 'tiled' : 'direct'
+}
+
+// y = x * w + bias.
+function forward(context: Context, shape: ConvShape, x: Value, weights: Weights, bias: { readonly kind: Bias; readonly value?: Value }, type: StaticType): Value {
+  const y = context.tensor(type.dtype, type.shape)
+  if (sizeOf(type.shape) === 0) return y
+  const rest = bias.value ? [bias.value] : []
+  const style = styleOf(shape, perGroup(shape)[1])
+  if (style === 'direct') {
+    const [rows, columns] = [forwardAxis(shape, 0), forwardAxis(shape, 1)]
+    const tile = tileFor(rows, columns, Math.ceil(perGroup(shape)[1] / 4))
+    context.dispatch(convDirectKernel({ shape, direction: 'forward', rows, columns, tile, bias: bias.kind }), x, weights.packed('forward'), y, ...rest)
+    return y
+  }
+  context.dispatch(style === 'tiled' ? convTiledKernel(shape, bias.kind) : convPlainKernel(shape, bias.kind), x, weights.dense(), y, ...rest)
+  return y
+}
+
+function inputGrad(context: Context, shape: ConvShape, dy: Value, weights: Weights, type: StaticType): Value {
+  const dx = context.tensor(type.dtype, type.shape)
+  if (sizeOf(type.shape) === 0) return dx
+  const style = styleOf(shape, perGroup(shape)[0])
+  if (style !== 'direct') {
+    context.dispatch(style === 'tiled' ? inputGradTiledKernel(shape) : inputGradPlainKernel(shape), dy, weights.dense(), dx)
+    return dx
+  }
+  const packed = weights.packed('backward')
+  for (const rows of backwardAxes(shape, 0)) {
+    for (const columns of backwardAxes(shape, 1)) {
+      const tile = tileFor(rows, columns, Math.ceil(perGroup(shape)[0] / 4))
+      context.dispatch(convDirectKernel({ shape, direction: 'backward', rows, columns, tile, bias: 'none' }), dy, packed, dx)
+    }
+  }
+  return dx
+}
+
+// dW of the samples [first, first + count), summed or each.
+function filterGrad(context: Context, shape: ConvShape, x: Value, dy: Value, samples: { readonly first: number; readonly count: number }, type: StaticType): Value {
+  const dw = context.tensor(type.dtype, type.shape)
+  if (sizeOf(type.shape) === 0) return dw
+  const style = styleOf(shape, perGroup(shape)[1])
+  const tile = style === 'direct' ? gradTileFor(shape) : undefined
+  if (style === 'plain' || (style === 'direct' && !tile)) {
+    context.dispatch(filterGradPlainKernel(shape, samples), x, dy, dw)
+    return dw
+  }
+  const split = tile ? directSplit(shape, samples.count, tile) : filterGradSplit(shape, samples.count)
+  const kernel = tile ? filterGradDirectKernel(shape, samples, tile, split) : filterGradTiledKernel(shape, samples, split)
+  if (split === 1) {
+    context.dispatch(kernel, x, dy, dw)
+    return dw
+  }
+  const size = sizeOf(type.shape)
+  const parts = context.tensor('float32', [split, size])
+  context.dispatch(kernel, x, dy, parts)
+  const layout = denseLayout([split, size])
+  context.dispatch(reduceKernel({ target: context.target, op: 'reduceSum', dtype: 'float32', layout, axes: [0], result: type.dtype }), parts, dw)
+  return dw
+}
+
+// Few weights make few invocations: then the batch is cut, so that there is something to do for several cores.
+function directSplit(shape: ConvShape, samples: number, tile: GradTile): number {
+  if (shape.perSample) return 1
+  const [ig, og] = perGroup(shape)
+  const invocations = shape.attrs.groups * (Math.ceil(og / 4) / tile.quads) * (ig / tile.channels) * Math.ceil(shape.kernelSize[0] / tile.kernelRows)
+  return Math.max(1, Math.min(samples, Math.floor(256 / invocations)))
 }
 
 function product(context: Context, a: Value, b: Value, rows: number, inner: number, columns: number): Value {
   return context.result({ dtype: a.dtype, shape: [rows, columns] }, [a, b], () =>
     matmulKernel({ target: context.target, dtype: a.dtype, a: a.layout, b: b.layout, shape: [rows, columns], inner }),
   )
-}
-
-function mix(context: Context, mixture: Mixture, bases: Value, pi: Value): Value {
-  if (mixture.numBases <= maxRegisterBases) return aggregate(context, mixture, bases, pi)
-  const matrix = context.view(bases, denseLayout([mixture.numBases, mixture.size]))
-  return product(context, pi, matrix, mixture.batch, mixture.numBases, mixture.size)
 }
 
 // What a kernel gradient may hold of the samples' kernels at a time, unless the plan says how many.
@@ -87,12 +181,13 @@ export const convRules: Pick<Rules, ConvName> = {
     const [x, w] = [context.dense(need(inputs[0])), context.dense(need(inputs[1]))]
     const bias = inputs[2] ? context.dense(inputs[2]) : undefined
     const shape = convShape(context, attrs, x.layout.shape, type.shape, lastTwo(w.layout.shape), type.dtype, false)
-    return forward(context, shape, x, w, bias ? { kind: 'channel', value: bias } : { kind: 'none' }, type)
+    return forward(context, shape, x, shared(context, shape, w), bias ? { kind: 'channel', value: bias } : { kind: 'none' }, type)
   },
   conv2dInputGrad: (context, attrs, inputs, outputs) => {
     const type = need(outputs[0])
     const [dy, w] = [context.dense(need(inputs[0])), context.dense(need(inputs[1]))]
-    return inputGrad(context, convShape(context, attrs, type.shape, dy.layout.shape, lastTwo(w.layout.shape), type.dtype, false), dy, w, type)
+    const shape = convShape(context, attrs, type.shape, dy.layout.shape, lastTwo(w.layout.shape), type.dtype, false)
+    return inputGrad(context, shape, dy, shared(context, shape, w), type)
   },
   conv2dFilterGrad: (context, attrs, inputs, outputs) => {
     const type = need(outputs[0])
@@ -105,17 +200,16 @@ export const convRules: Pick<Rules, ConvName> = {
     const type = need(outputs[0])
     const [x, bases, pi] = [context.dense(need(inputs[0])), context.dense(need(inputs[1])), context.dense(need(inputs[2]))]
     const shape = convShape(context, attrs, x.layout.shape, type.shape, lastTwo(bases.layout.shape), type.dtype, true)
-    const mixture = mixtureOf(shape, bases)
-    const w = mix(context, mixture, bases, pi)
+    const w = mixed(context, shape, bases, pi)
     if (!inputs[3]) return forward(context, shape, x, w, { kind: 'none' }, type)
-    const bias = product(context, pi, context.dense(inputs[3]), shape.batch, mixture.numBases, shape.outChannels)
+    const bias = product(context, pi, context.dense(inputs[3]), shape.batch, mixtureOf(shape, bases).numBases, shape.outChannels)
     return forward(context, shape, x, w, { kind: 'sample', value: bias }, type)
   },
   dynamicConv2dInputGrad: (context, attrs, inputs, outputs) => {
     const type = need(outputs[0])
     const [dy, bases, pi] = [context.dense(need(inputs[0])), context.dense(need(inputs[1])), context.dense(need(inputs[2]))]
     const shape = convShape(context, attrs, type.shape, dy.layout.shape, lastTwo(bases.layout.shape), type.dtype, true)
-    return inputGrad(context, shape, dy, mix(context, mixtureOf(shape, bases), bases, pi), type)
+    return inputGrad(context, shape, dy, mixed(context, shape, bases, pi), type)
   },
   dynamicConv2dKernelGrad: (context, attrs, inputs, outputs) => {
     const [basesType, piType] = [need(outputs[0]), need(outputs[1])]

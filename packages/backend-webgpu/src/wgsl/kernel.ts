@@ -18,6 +18,8 @@ export interface Target {
    * registers. `gpu` shares tiles through workgroup memory.
    */
   readonly kind: 'software' | 'gpu'
+  /** From how many multiply-adds on a product gets a tiled kernel, whose text takes much longer to compile. */
+  readonly tiledMacs: number
   readonly maxGroups: number
   readonly maxBindings: number
 }
