@@ -27,39 +27,51 @@ const parser = yargs(hideBin(process.argv))
   .example('$0 --backend onnx --mode gradient --filter conv2d', 'a part of the suite')
   .strict()
   .wrap(Math.min(120, process.stdout.columns || 120))
-  .fail((message, error, self) => {
-    process.stderr.write(`error: ${error instanceof Error ? error.message : message}\nsee --help\n`)
-    self.exit(2, error)
-  })
+  .fail(false)
 
-const args = await parser.parseAsync()
-const { filter: filters } = args
-if (args.list) {
-  for (const { id } of allCases()) if (!filters || filters.some((f) => id.includes(f))) process.stdout.write(`${id}\n`)
-} else {
-  process.exitCode = await main()
+const args = await parse()
+if (args) {
+  process.exitCode = await main(args).catch((error: unknown) => {
+    complain(error)
+    return 1
+  })
 }
 
-async function main(): Promise<number> {
+// yargs throws some of its complaints at once, and rejects with others.
+async function parse(): Promise<Awaited<ReturnType<(typeof parser)['parseAsync']>> | undefined> {
   try {
-    const targets = await Promise.all([...new Set(args.backend)].map(lazily))
-    const show = progress()
-    const report = await runSuite({
-      targets,
-      ...(args.mode ? { modes: args.mode } : {}),
-      ...(filters ? { filters } : {}),
-      ...(args.bail === undefined ? {} : { bail: args.bail }),
-      onResult: show.result,
-    })
-    show.end()
-    process.stdout.write(`${formatSummary(report)}\n`)
-    if (args.json !== undefined) await writeFileAtomic(args.json, `${JSON.stringify(reportData(report), undefined, 1)}\n`)
-    if (args.support !== undefined) await writeFileAtomic(args.support, supportOf(report))
-    return report.passed ? 0 : 1
+    return await parser.parseAsync()
   } catch (error) {
-    process.stderr.write(`error: ${error instanceof Error ? error.message : String(error)}\n`)
-    return 1
+    complain(error, '\nsee --help')
+    process.exitCode = 2
+    return undefined
   }
+}
+
+function complain(error: unknown, help: string = ''): void {
+  process.stderr.write(`error: ${error instanceof Error ? error.message.trim() : String(error)}${help}\n`)
+}
+
+async function main(options: NonNullable<typeof args>): Promise<number> {
+  const { filter: filters } = options
+  if (options.list) {
+    for (const { id } of allCases()) if (!filters || filters.some((f) => id.includes(f))) process.stdout.write(`${id}\n`)
+    return 0
+  }
+  const targets = await Promise.all([...new Set(options.backend)].map(lazily))
+  const show = progress()
+  const report = await runSuite({
+    targets,
+    ...(options.mode ? { modes: options.mode } : {}),
+    ...(filters ? { filters } : {}),
+    ...(options.bail === undefined ? {} : { bail: options.bail }),
+    onResult: show.result,
+  })
+  show.end()
+  process.stdout.write(`${formatSummary(report)}\n`)
+  if (options.json !== undefined) await writeFileAtomic(options.json, `${JSON.stringify(reportData(report), undefined, 1)}\n`)
+  if (options.support !== undefined) await writeFileAtomic(options.support, supportOf(report))
+  return report.passed ? 0 : 1
 }
 
 // A backend that does not load is a lane that did not run, not the end of the others.

@@ -232,6 +232,28 @@ export function contractCases(): readonly ContractCase[] {
         found.same('the state after what was written to it was overwritten', numbers(await store.read('total')), [1, 2, 3])
       })
     }),
+    contract('states of every dtype and rank come back as they were', async (backend, found) => {
+      const able = dtypes.filter((dtype) => backend.capabilities.dtypes[dtype] !== 'none')
+      const shaped = able.map((dtype): StateInit => ({ name: `some.${dtype}`, kind: 'parameter', data: fromNumbers(dtype, [3, 2], samples[dtype]) }))
+      const kernels: StateInit = { name: 'conv.weight', kind: 'parameter', data: tensor(Float32Array.from({ length: 32 * 16 * 9 }, (_, i) => i), [32, 16, 3, 3]) }
+      const scalar: StateInit = { name: 'temperature', kind: 'buffer', data: tensor(30) }
+      const initial = [...shaped, kernels, scalar]
+      await withStore(backend, initial, async (store) => {
+        found.that(`names are ${store.names.join(', ')}`, store.names.toSorted().join() === initial.map((s) => s.name).toSorted().join())
+        for (const { name, data } of initial) {
+          const back = await store.read(name)
+          const same = back.dtype === data.dtype && back.shape.join() === data.shape.join() && back.data.every((v: number, i: number) => Object.is(v, data.data[i]))
+          found.that(`${name} is ${back.dtype}[${back.shape.join(', ')}] with ${String(back.data.slice(0, 6))}`, same)
+        }
+      })
+    }),
+    contract('an executable knows its graph and explains itself', async (backend, found) => {
+      const graph = adder()
+      const executable = await backend.compile(graph)
+      found.that('its graph has other inputs or outputs', executable.graph.inputs[0]?.name === 'x' && executable.graph.outputs[0]?.name === 'y')
+      found.that('explain() gives no text', typeof executable.explain() === 'string')
+      executable.dispose()
+    }),
     contract('runs carry states on', async (backend, found) => {
       await withStore(backend, [total], async (state) => {
         const executable = await backend.compile(accumulator(), { state })

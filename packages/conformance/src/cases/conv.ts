@@ -1,11 +1,11 @@
 // Cases of convolution and, through their gradients and directly, of its two gradients.
 
-import type { Conv2dAttrs, Padding2d, Size2d, StaticShape } from '@dynconv/core'
+import { type Conv2dAttrs, type Padding2d, Random, type Size2d, type StaticShape } from '@dynconv/core'
 import { type Data, integers, spread, withElements } from './data.ts'
 import { asFloat16, type Case, type OpCaseOptions, opCase } from './define.ts'
 
 /** A convolution; what is left out is 1, or 0 for the padding. */
-interface Conv {
+export interface Conv {
   readonly x: StaticShape
   readonly out: number
   readonly kernel: Size2d
@@ -45,6 +45,8 @@ function convCase(conv: Conv, options: OpCaseOptions & { readonly x?: Data; read
     { label: [label, ...(note === undefined ? [] : [note]), ...(half ? ['float16'] : [])].join(' '), ...rest },
   )
 }
+
+const randomCount = 60
 
 const strides: readonly Size2d[] = [
   [1, 1],
@@ -111,6 +113,33 @@ const sizes: readonly Conv[] = [
   { x: [1, 16, 8, 8], out: 16, kernel: [2, 2], padding: [0, 1, 0, 1] },
 ]
 
+/** Combinations that nobody thought of, the same in every run. Channels lie on and beside the sizes of blocks. */
+export function randomConv(seed: number): Conv {
+  const random = new Random(seed, 0xc0)
+  const pick = <T>(list: readonly [T, ...T[]]): T => list[random.int(list.length)] ?? list[0]
+  const groups = pick([1, 1, 1, 2, 3, 4])
+  const depthwise = random.int(5) === 0
+  const perGroup = pick([1, 2, 3, 4, 8, 9, 16])
+  const channels = depthwise ? pick([3, 8, 15, 16, 17, 24, 32]) : groups * perGroup
+  const out = depthwise ? channels * pick([1, 1, 2]) : groups * pick([1, 2, 4, 5, 8, 16])
+  const kernel: Size2d = [1 + random.int(4), 1 + random.int(4)]
+  const dilation: Size2d = [1 + random.int(2), 1 + random.int(2)]
+  const padding: Padding2d = [random.int(3), random.int(3), random.int(3), random.int(3)]
+  const border: Size2d = [padding[0] + padding[1], padding[2] + padding[3]]
+  // As many pixels as the kernel spans, and up to six more.
+  const side = (axis: 0 | 1): number => Math.max(1, dilation[axis] * (kernel[axis] - 1) + 1 - border[axis] + random.int(7))
+  return {
+    x: [1 + random.int(3), channels, side(0), side(1)],
+    out,
+    kernel,
+    stride: [1 + random.int(3), 1 + random.int(3)],
+    dilation,
+    padding,
+    groups: depthwise ? channels : groups,
+    bias: random.int(2) === 0,
+  }
+}
+
 function gradientOps(): readonly Case[] {
   const { attrs } = convParts({ x: [2, 4, 6, 7], out: 6, kernel: [3, 2], stride: [2, 1], padding: [0, 1, 2, 3], groups: 2 })
   // Rows 0 to 5 with padding 0 and 1: windows at 0, 2 and 4; columns -2 to 9: 11 windows.
@@ -131,6 +160,7 @@ export function convCases(): readonly Case[] {
     ...corners(),
     ...kernels.map((c) => convCase(c)),
     ...sizes.map((c) => convCase(c, { orders: 1, differences: false })),
+    ...Array.from({ length: randomCount }, (_, seed) => convCase(randomConv(seed), { orders: 1, differences: false })),
     ...gradientOps(),
     // No images; no pixels but padding; a NaN reaches what looks at it and nothing else; integers leave no rounding.
     convCase({ x: [0, 3, 5, 5], out: 4, kernel: [3, 3], padding: [1, 1, 1, 1] }, { orders: 1, differences: false }),

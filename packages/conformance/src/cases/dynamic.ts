@@ -1,23 +1,16 @@
 // Cases of dynamic convolution: the op and its two gradients in both forms.
 
-import { type DynamicConvForm, type Padding2d, type Size2d, type StaticShape } from '@dynconv/core'
+import type { DynamicConvForm } from '@dynconv/core'
 import { spread } from './data.ts'
 import { asFloat16, type Case, type OpCaseOptions, opCase } from './define.ts'
-import { convParts } from './conv.ts'
+import { type Conv, convParts, randomConv } from './conv.ts'
 
-interface Dynamic {
-  readonly x: StaticShape
+interface Dynamic extends Conv {
   readonly bases: number
-  readonly out: number
-  readonly kernel: Size2d
-  readonly stride?: Size2d
-  readonly dilation?: Size2d
-  readonly padding?: Padding2d
-  readonly groups?: number
-  readonly bias?: boolean
 }
 
-const one: Padding2d = [1, 1, 1, 1]
+const one = [1, 1, 1, 1] as const
+const randomCount = 20
 
 // Groups (none, two, one channel each), strides, dilations, paddings; one basis, one sample, no sample; channels that fill
 // blocks and that do not; 1x1.
@@ -82,6 +75,7 @@ export function dynamicCases(): readonly Case[] {
     ...forms.flatMap((form) => [
       ...layers.map((d) => dynamicCase(d, form, { differences: d.out === 4 })),
       ...large.map((d) => dynamicCase(d, form, { orders: 1, differences: false })),
+      ...Array.from({ length: randomCount }, (_, seed) => dynamicCase({ ...randomConv(500 + seed), bases: 1 + (seed % 4) }, form, { orders: 1, differences: false })),
       ...asFloat16([first, second].map((d) => dynamicCase(d, form, { half: true }))),
     ]),
     // What nobody has chosen yet; and as the plan of this very engine chooses.

@@ -3,6 +3,7 @@
 import {
   adamW,
   BatchNorm2d,
+  castPolicy,
   Conv2d,
   crossEntropy,
   DynamicConv2d,
@@ -16,6 +17,7 @@ import {
   maxPool2d,
   Module,
   mse,
+  optimise,
   type Optimizer,
   type RoutingKind,
   type RoutingNorm,
@@ -215,6 +217,8 @@ interface TrainingRun {
   readonly loss: Loss
   readonly targets: readonly HostTensor[]
   readonly clipNorm?: number
+  /** Whether products take their inputs in float16. */
+  readonly mixed?: boolean
 }
 
 const steps = 10
@@ -228,12 +232,12 @@ export function statesOf(graph: Graph, module: Module): readonly StateInit[] {
 // Ten whole steps (forward, backward, clipping, optimizer), each on another batch: all losses and, at the end, every
 // parameter, statistic and moment.
 function trainingCase(run: TrainingRun): Case {
-  const { network, dynamic, optimizer, loss, targets, clipNorm } = run
+  const { network, dynamic, optimizer, loss, targets, clipNorm, mixed } = run
   const batches = Array.from({ length: steps }, (_, step) => spread(network.x).make(100 + step))
   return {
-    id: `training[${network.name} ${kindOf(dynamic)} ${optimizer.name}${clipNorm === undefined ? '' : ` clip=${clipNorm}`} steps=${steps}]`,
+    id: `training[${network.name} ${kindOf(dynamic)} ${optimizer.name}${clipNorm === undefined ? '' : ` clip=${clipNorm}`}${mixed ? ' float16' : ''} steps=${steps}]`,
     family: 'training',
-    dtype: 'float32',
+    dtype: mixed ? 'float16' : 'float32',
     orders: 0,
     differences: false,
     prepared: true,
@@ -243,7 +247,8 @@ function trainingCase(run: TrainingRun): Case {
       if (!x || !target) throw new RangeError('training: there are no batches')
       // The trace is the same for every engine.
       const backend = referenceBackend()
-      const graph = traceStep(module, { backend, loss, optimizer, ...(clipNorm === undefined ? {} : { clipNorm }) }, x, target)
+      const whole = traceStep(module, { backend, loss, optimizer, ...(clipNorm === undefined ? {} : { clipNorm }) }, x, target)
+      const graph = mixed ? castPolicy(optimise(whole), { compute: 'float16' }) : whole
       const states = statesOf(graph, module)
       const runs = batches.map((images, step) => [images, targets[step] ?? target, ...Object.values(optimizer.hyper(step)).map((v) => tensor(v))])
       return { graph, states, runs, lowerInputs: 0, by: [] }
@@ -260,6 +265,7 @@ function trainingCases(): readonly Case[] {
   return [false, true].flatMap((dynamic) => [
     trainingCase({ network: resnet, dynamic, optimizer: momentum, loss: crossEntropy({ smoothing: 0.1 }), targets: classes(5), clipNorm: 1 }),
     trainingCase({ network: mobilenet, dynamic, optimizer: sgd({ lr: 0.05 }), loss: crossEntropy(), targets: classes(4) }),
+    trainingCase({ network: mobilenet, dynamic, optimizer: sgd({ lr: 0.05, momentum: 0.9 }), loss: crossEntropy(), targets: classes(4), mixed: true }),
     trainingCase({ network: superResolution, dynamic, optimizer: adamW({ lr: 0.01, weightDecay: 0.1 }), loss: mse(), targets: images }),
   ])
 }

@@ -18,6 +18,7 @@ export interface PerfCase {
 const size = 28
 const channels = 32
 const pixels = size * size
+const image = `1x${channels}x${size}x${size}`
 
 function fromCase(c: Case, count: number, unit: PerfCase['work']['unit'] = 'multiply-adds'): PerfCase {
   return { id: `perf ${c.id}`, work: { count, unit }, program: () => c.program(0) }
@@ -50,10 +51,12 @@ export function perfCases(): readonly PerfCase[] {
     fromCase(opCase('reduceSum', { axes: [1], keepDims: false }, { x: spread([64, 4096]) }), 64 * 4096, 'elements'),
     fromCase(opCase('softmax', { axis: 1 }, { x: spread([256, 1000]) }), 256 * 1000, 'elements'),
     fromCase(opCase('matmul', { transposeA: false, transposeB: false }, { a: spread([192, 192]), b: spread([192, 192]) }), 192 ** 3),
-    fromCase(opCase('conv2d', conv, { x, weight: spread([channels, channels, 3, 3], { low: -1, high: 1 }) }), channels * channels * 9 * pixels),
-    fromCase(opCase('conv2d', { ...conv, groups: channels }, { x, weight: spread([channels, 1, 3, 3], { low: -1, high: 1 }) }), channels * 9 * pixels),
-    fromCase(opCase('conv2dInputGrad', { ...conv, inputSize: [size, size] }, { dy: x, weight: spread([channels, channels, 3, 3], { low: -1, high: 1 }) }), channels * channels * 9 * pixels),
-    fromCase(opCase('conv2dFilterGrad', { ...conv, kernelSize: [3, 3] }, { x, dy: x }), channels * channels * 9 * pixels),
+    ...[1, channels].map((groups) => {
+      const weight = spread([channels, channels / groups, 3, 3], { low: -1, high: 1 })
+      return fromCase(opCase('conv2d', { ...conv, groups }, { x, weight }, { label: `x=${image} kernel=3x3 groups=${groups}` }), (channels / groups) * channels * 9 * pixels)
+    }),
+    fromCase(opCase('conv2dInputGrad', { ...conv, inputSize: [size, size] }, { dy: x, weight: spread([channels, channels, 3, 3], { low: -1, high: 1 }) }, { label: `x=${image} kernel=3x3` }), channels * channels * 9 * pixels),
+    fromCase(opCase('conv2dFilterGrad', { ...conv, kernelSize: [3, 3] }, { x, dy: x }, { label: `x=${image} kernel=3x3` }), channels * channels * 9 * pixels),
     ...(['kernels', 'outputs'] as const).map((form) => fromCase(opCase('dynamicConv2d', { ...conv, form }, mixed, { label: `form=${form} x=2x32x14x14 bases=4 kernel=3x3` }), form === 'kernels' ? mixedWork : 4 * mixedWork)),
     trainingStep(false),
     trainingStep(true),
