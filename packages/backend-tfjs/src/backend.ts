@@ -59,7 +59,7 @@ export async function tfjs(options: TfjsOptions = {}): Promise<Backend> {
   await tf.ready()
   if (!tf.getBackend()) throw new BackendUnavailableError("tfjs: the given tf has no engine; import one (for example '@tensorflow/tfjs-backend-wasm') and call tf.setBackend()")
   const ledger = new MemoryLedger()
-  const wanted = options.executor ?? 'composed'
+  const wanted = options.executor ?? (tf.getBackend() === 'tensorflow' ? 'program' : 'composed')
   const executor = wanted === 'program' ? await programOn(tf, ledger) : await composedExecutor(tf, ledger)
   return new TfjsBackend(executor, ledger, refusals)
 }

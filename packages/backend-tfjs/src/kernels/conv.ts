@@ -44,7 +44,8 @@ function conv<V extends Value>(p: Primitives<V>, x: V, weight: V, attrs: Conv2dA
     const y = p.conv2d(padded(p, p.transpose(x, toNhwc), attrs, 'last'), p.transpose(weight, oihwToHwio), stride, dilation)
     return p.transpose(y, toNchw)
   }
-  if (simple && inPerGroup === 1 && stride[0] === stride[1]) {
+  // Some of the engines' depthwise kernels refuse dilation.
+  if (isOne(dilation) && inPerGroup === 1 && stride[0] === stride[1]) {
     // [C m, 1, kh, kw] as [kh, kw, C, m]
     const filter = p.transpose(p.reshape(weight, [groups, outChannels / groups, height, width]), [2, 3, 0, 1])
     const y = p.depthwiseConv2d(padded(p, p.transpose(x, toNhwc), attrs, 'last'), filter, stride, dilation)
@@ -81,7 +82,8 @@ function inputGrad<V extends Value>(p: Primitives<V>, dy: V, weight: V, attrs: C
 function filterGrad<V extends Value>(p: Primitives<V>, x: V, dy: V, attrs: Conv2dAttrs & { readonly kernelSize: Size2d }, shape: readonly number[]): V {
   const { stride, dilation, groups, kernelSize } = attrs
   const [outChannels, inPerGroup] = four(shape)
-  if (groups === 1 && isOne(dilation) && p.conv2dFilterGrad) {
+  // oneDNN's kernel for filters of one tap and unequal strides writes beyond its memory (TensorFlow 2.15.1).
+  if (groups === 1 && isOne(dilation) && stride[0] === stride[1] && p.conv2dFilterGrad) {
     const filter = [...kernelSize, inPerGroup, outChannels]
     const images = padded(p, p.transpose(x, toNhwc), attrs, 'last')
     return p.transpose(p.conv2dFilterGrad(images, p.transpose(dy, toNhwc), filter, stride), hwioToOihw)

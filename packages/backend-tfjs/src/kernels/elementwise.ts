@@ -3,7 +3,7 @@
 
 import { type Kernel, type OpName, fromNumbers } from '@dynconv/core'
 import type { BinaryKind, Primitives, UnaryKind, Value, ValueDType } from '../primitives.ts'
-import { type Kernels, nth, scalar } from './shared.ts'
+import { broadcastTogether, type Kernels, nth, product, sameSizes, scalar } from './shared.ts'
 
 type ElementwiseName =
   | 'add' | 'sub' | 'mul' | 'div' | 'min' | 'max' | 'pow' | 'compare' | 'select'
@@ -18,7 +18,7 @@ export function elementwiseKernels<V extends Value>(p: Primitives<V>): Kernels<V
   const binary =
     <K extends OpName>(kind: BinaryKind): Kernel<V, K> =>
     (_attrs, inputs) =>
-      p.binary(kind, nth(inputs, 0), nth(inputs, 1))
+      p.binary(kind, ...stretched(p, nth(inputs, 0), nth(inputs, 1)))
   return {
     add: binary('add'),
     sub: binary('sub'),
@@ -28,7 +28,7 @@ export function elementwiseKernels<V extends Value>(p: Primitives<V>): Kernels<V
     max: binary('max'),
     // IEEE 754: 1^b = 1 even for NaN, (-1)^(+-infinity) = 1; JavaScript says NaN to both.
     pow: (_attrs, inputs) => {
-      const [a, b] = [nth(inputs, 0), nth(inputs, 1)]
+      const [a, b] = stretched(p, nth(inputs, 0), nth(inputs, 1))
       const one = scalar(p, 1, 'float32')
       const infinite = p.compare('equal', p.unary('abs', b), scalar(p, Number.POSITIVE_INFINITY, 'float32'))
       const minusOne = p.compare('equal', a, scalar(p, -1, 'float32'))
@@ -36,7 +36,7 @@ export function elementwiseKernels<V extends Value>(p: Primitives<V>): Kernels<V
       return p.select(isOne, one, p.binary('pow', a, b))
     },
     compare: ({ kind }, inputs) => {
-      const [a, b] = [nth(inputs, 0), nth(inputs, 1)]
+      const [a, b] = stretched(p, nth(inputs, 0), nth(inputs, 1))
       return a.dtype === 'bool' ? p.compare(kind, p.cast(a, 'int32'), p.cast(b, 'int32')) : p.compare(kind, a, b)
     },
     // Not every engine chooses among bools: (condition and a) or (not condition and b).
@@ -61,6 +61,14 @@ export function elementwiseKernels<V extends Value>(p: Primitives<V>): Kernels<V
     stopGradient: (_attrs, inputs) => nth(inputs, 0),
     customGradient: ({ outputs }, inputs) => inputs.slice(inputs.length - outputs),
   }
+}
+
+// TensorFlow stretches up to five axes by itself.
+function stretched<V extends Value>(p: Primitives<V>, a: V, b: V): readonly [V, V] {
+  const shape = broadcastTogether(a.shape, b.shape)
+  if (shape.length <= 5) return [a, b]
+  const to = (x: V): V => (sameSizes(x.shape, shape) || product(x.shape) === 1 ? x : p.broadcast(x, shape))
+  return [to(a), to(b)]
 }
 
 /** The dtype in which an engine holds one: float16 is kept in float32. */

@@ -11,8 +11,8 @@ import type { Tf } from '../composed/tf.ts'
 // - oneDNN's kernels are off by default on processors without AVX-512, where they train 1.3 to 1.8 times as fast.
 // - Without growth the first program takes the whole memory of the card.
 const settings: Readonly<Record<string, string>> = { TF_ENABLE_ONEDNN_OPTS: '1', TF_FORCE_GPU_ALLOW_GROWTH: 'true' }
-// 2: errors only.
-const quiet: Readonly<Record<string, string>> = { TF_CPP_MIN_LOG_LEVEL: '2' }
+// 3: only what ends the process. Errors come back as exceptions; those at start say that there are two registries of CUDA.
+const quiet: Readonly<Record<string, string>> = { TF_CPP_MIN_LOG_LEVEL: '3' }
 
 /**
  * Loads a native TensorFlow.js and makes its engine the one that is set.

@@ -1,0 +1,176 @@
+import { type Backend, GraphBuilder, ops, randomGraph, tensor } from '@dynconv/core'
+import { describe, expect, test } from 'vitest'
+import { tfjs, TfjsBackend } from '../backend.ts'
+import { loadTf } from '../load.ts'
+import { MemoryLedger } from '../memory.ts'
+import { families } from '../testing/cases.ts'
+import { compare, difference, randn } from '../testing/compare.ts'
+import { testedEngines } from '../testing/engines.ts'
+import { smallBatch, smallStep, smallTraining } from '../testing/net.ts'
+import { buildProgram } from './build.ts'
+import { chooseForms, type Forms } from './forms.ts'
+import type { TfNode } from './graph.ts'
+import { encodeSavedModel } from './proto.ts'
+
+const cpu = { device: 'cpu', forms: (layer: Parameters<typeof chooseForms>[0]) => chooseForms(layer, 'cpu') } as const
+
+// The nodes that a step runs.
+function needed(program: ReturnType<typeof buildProgram>): readonly TfNode[] {
+  const found = new Set<TfNode>()
+  const visit = (node: TfNode): void => {
+    if (found.has(node)) return
+    found.add(node)
+    for (const { node: input } of node.inputs) visit(input)
+    node.after.forEach(visit)
+  }
+  for (const { value } of program.outputs) visit(value.node)
+  visit(program.done.node)
+  return [...found]
+}
+
+describe('a program', () => {
+  test('keeps images NHWC and filters HWIO through a training step: only what comes in is transposed', async () => {
+    const program = buildProgram(await smallStep(false), { losesNaN: false }, cpu)
+    const nodes = needed(program)
+    const transposed = nodes.filter((n) => n.op === 'Transpose' && (n.inputs[0]?.shape.length ?? 0) >= 4)
+    expect(transposed.map((n) => n.inputs[0]?.shape)).toEqual([[4, 3, 8, 8]])
+    // The last relu's gradient comes from a mean: it repeats one number for all pixels, and a select stretches that by itself.
+    const count = (op: string): number => nodes.filter((n) => n.op === op).length
+    expect(['Conv2D', 'Conv2DBackpropInput', 'Conv2DBackpropFilter', 'FusedBatchNormV3', 'FusedBatchNormGradV3', 'ReluGrad'].map(count)).toEqual([6, 5, 6, 5, 5, 4])
+  })
+
+  test('moves images of a dynamic network only where its forms do', async () => {
+    const loops: Forms = { forward: 'loop', inputGrad: 'loop', kernelGrad: 'loop' }
+    const nodes = needed(buildProgram(await smallStep(true), { losesNaN: false }, { device: 'cpu', forms: () => loops }))
+    const transposed = nodes.filter((n) => n.op === 'Transpose' && (n.inputs[0]?.shape.length ?? 0) >= 4)
+    expect(transposed.map((n) => n.inputs[0]?.shape)).toEqual([[4, 3, 8, 8]])
+    // The stem, the shortcut, and four samples in four layers.
+    expect(nodes.filter((n) => n.op === 'Conv2D').length).toBe(2 + 4 * 4)
+  })
+
+  test('assigns no variable before every new value is there', async () => {
+    const nodes = needed(buildProgram(await smallStep(false), { losesNaN: false }, cpu))
+    const assigned = nodes.filter((n) => n.op === 'AssignVariableOp')
+    expect(assigned.length).toBeGreaterThan(20)
+    const barriers = new Set(assigned.flatMap((n) => n.after))
+    expect([...barriers].map((n) => n.op)).toEqual(['NoOp'])
+    const [barrier] = barriers
+    expect(assigned.every((n) => barrier?.after.includes(n.inputs[1]?.node as TfNode))).toBe(true)
+  })
+
+  test('is written in the order of protobuf fields that TensorFlow reads', () => {
+    const bytes = encodeSavedModel([{ name: 'a', op: 'NoOp', input: ['^b'], attr: { T: { type: 1 } } }])
+    // SavedModel{1: 1, 2: MetaGraph{1: {4: "serve"}, 2: {1: NodeDef, 4: {1: 1645}}}}
+    const text = Buffer.from(bytes).toString('latin1')
+    expect(Array.from(bytes.slice(0, 3))).toEqual([8, 1, 18])
+    expect(text).toContain('"\u0005serve')
+    expect(text).toContain('\n\u0001a\u0012\u0004NoOp\u001a\u0002^b*\u0007\n\u0001T\u0012\u00020\u0001')
+  })
+
+  test('its forms follow the table', () => {
+    const layer = (channels: number, side: number, batch: number, stride: number = 1) =>
+      chooseForms({ batch, inChannels: channels, outChannels: channels, inputSize: [side * stride, side * stride], outputSize: [side, side], stride: [stride, stride], flips: true }, 'cpu')
+    expect(layer(16, 32, 64)).toEqual({ forward: 'grouped', inputGrad: 'flipped', kernelGrad: 'rows' })
+    expect(layer(64, 8, 64)).toEqual({ forward: 'columns', inputGrad: 'columns', kernelGrad: 'columns' })
+    expect(layer(64, 56, 8)).toEqual({ forward: 'loop', inputGrad: 'loop', kernelGrad: 'columns' })
+    expect(layer(128, 16, 64, 2)).toEqual({ forward: 'loop', inputGrad: 'loop', kernelGrad: 'loop' })
+    expect(layer(512, 7, 1).forward).toBe('loop')
+    expect(chooseForms({ batch: 8, inChannels: 64, outChannels: 64, inputSize: [56, 56], outputSize: [56, 56], stride: [1, 1], flips: true }, 'gpu').forward).toBe('grouped')
+  })
+
+  test('of random graphs is written without a node that is read before it is made', () => {
+    for (let seed = 0; seed < 20; seed++) {
+      const { nodes } = buildProgram(randomGraph(seed).graph, { losesNaN: false }, cpu).graph
+      const order = new Map(nodes.map((n, i) => [n, i]))
+      expect(nodes.every((n, i) => [...n.inputs.map((v) => v.node), ...n.after].every((m) => (order.get(m) ?? Infinity) < i))).toBe(true)
+    }
+  })
+})
+
+const native = testedEngines.filter(({ options }) => options.executor === 'program')
+
+describe.each([...native])('$title', ({ options }) => {
+  async function withForms(forms: Forms): Promise<Backend> {
+    const { tf } = await loadTf(options.engine, { verbose: false })
+    const { programExecutor } = await import('./executor.node.ts')
+    const ledger = new MemoryLedger()
+    return new TfjsBackend(await programExecutor(tf, ledger, () => forms), ledger, [])
+  }
+
+  test.each<Forms>([
+    { forward: 'loop', inputGrad: 'loop', kernelGrad: 'loop' },
+    { forward: 'grouped', inputGrad: 'loop', kernelGrad: 'columns' },
+    { forward: 'columns', inputGrad: 'loop', kernelGrad: 'columns' },
+  ])('every dynamic convolution agrees with the oracle in forms $forward, $inputGrad, $kernelGrad', async (forms) => {
+    const backend = await withForms(forms)
+    const failures: string[] = []
+    for (const c of families['dynamic convolution and its gradients'] ?? []) {
+      const found = await difference(backend, c).catch((error: unknown) => String(error))
+      if (found !== undefined) failures.push(`${c.name}: ${found}`)
+    }
+    expect(failures).toEqual([])
+    await backend.dispose()
+  })
+
+  test.each<Forms>([
+    { forward: 'columns', inputGrad: 'columns', kernelGrad: 'rows' },
+    { forward: 'grouped', inputGrad: 'flipped', kernelGrad: 'rows' },
+  ])('those of stride 1 also in forms $forward, $inputGrad, $kernelGrad', async (forms) => {
+    const backend = await withForms(forms)
+    const failures: string[] = []
+    for (const c of families['dynamic convolution and its gradients'] ?? []) {
+      if (!c.name.includes('stride [1, 1]') || c.name.includes('padding [0, 2, 1, 0]')) continue
+      const found = await difference(backend, c).catch((error: unknown) => String(error))
+      if (found !== undefined) failures.push(`${c.name}: ${found}`)
+    }
+    expect(failures).toEqual([])
+    await backend.dispose()
+  })
+
+  test.each([false, true])('a residual network (dynamic: %s) trains as on the oracle', async (dynamic) => {
+    const backend = await tfjs(options)
+    const { referenceBackend } = await import('@dynconv/core')
+    const [mine, oracle] = [await smallTraining(backend, dynamic), await smallTraining(referenceBackend(), dynamic)]
+    for (let step = 0; step < 3; step++) {
+      const [a, b] = [await mine.step(...smallBatch(step)), await oracle.step(...smallBatch(step))]
+      expect(Math.abs(a.loss - b.loss) / b.loss).toBeLessThan(2e-5)
+    }
+    mine.dispose()
+    oracle.dispose()
+    expect(backend.memory()).toMatchObject({ liveTensors: 0, liveBytes: 0 })
+    await backend.dispose()
+  })
+
+  test('programs that take turns on one state pass it on, and what one leaves behind stays', async () => {
+    const backend = await tfjs(options)
+    const state = await backend.createState([
+      { name: 'w', kind: 'parameter', data: randn([4, 4, 3, 3]) },
+      { name: 'count', kind: 'buffer', data: tensor(0) },
+    ])
+    const step = (amount: number, write: boolean) => {
+      const b = new GraphBuilder(ops)
+      const [w, count] = [b.readState('w', 'parameter', 'float32', [4, 4, 3, 3]), b.readState('count', 'buffer', 'float32', [])]
+      if (write) {
+        b.writeState('count', 'buffer', 'float32', [], count.add(amount))
+        b.writeState('w', 'parameter', 'float32', [4, 4, 3, 3], w.add(amount))
+      }
+      b.output('count', count)
+      b.output('sum', w.sum())
+      return backend.compile(b.build(), { state })
+    }
+    const [ten, one, look] = [await step(10, true), await step(1, true), await step(0, false)]
+    const start = Number((await look.run([]))[1]?.data[0])
+    for (const program of [ten, one, one, ten]) await program.run([])
+    const [count, sum] = await look.run([])
+    expect(count?.data[0]).toBe(22)
+    expect(compare(sum ?? tensor(0), { shape: [], data: Float64Array.of(start + 22 * 144) }, 200)).toBeUndefined()
+    await ten.run([])
+    ten.dispose()
+    expect((await state.read('count')).data[0]).toBe(32)
+    await state.write('count', tensor(5))
+    expect((await one.run([]))[0]?.data[0]).toBe(5)
+    expect((await look.run([]))[0]?.data[0]).toBe(6)
+    for (const thing of [one, look, state]) thing.dispose()
+    await backend.dispose()
+  })
+})
