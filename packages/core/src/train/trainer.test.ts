@@ -84,7 +84,7 @@ test('two accumulated halves are one whole batch', async () => {
   const expected = await whole.state()
   for (const [name, t] of await parts.state()) {
     const want = expected.get(name)?.data ?? new Float32Array(t.data.length)
-    t.data.forEach((x, i) => expect(x, name).toBeCloseTo(want[i] ?? Number.NaN, 5))
+    t.data.forEach((x, i) => expect(x).toBeCloseTo(want[i] ?? Number.NaN, 5))
   }
   expect([...(await parts.state()).keys()].filter((name) => name.startsWith('gradient.')).length).toBe(parts.module.namedParameters().size)
 })
