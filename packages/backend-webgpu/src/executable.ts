@@ -23,7 +23,7 @@ import { decode } from './encode.ts'
 import type { Engine, Pipeline } from './engine.ts'
 import type { MemoryPlan } from './plan/memory.ts'
 import type { PlanBuffer, Program, Value } from './plan/program.ts'
-import { Holding, tensorBytes, WebGpuState, WebGpuTensor, writeTensor } from './tensors.ts'
+import { Holding, tensorBytes, type WebGpuState, WebGpuTensor, writeTensor } from './tensors.ts'
 
 type Input = HostTensor | DeviceTensor
 

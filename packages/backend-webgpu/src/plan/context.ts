@@ -6,7 +6,7 @@ import { type Expression, identity } from '../kernels/elementwise.ts'
 import type { Kernel, Target } from '../wgsl/kernel.ts'
 import { isDense, type Layout } from '../wgsl/views.ts'
 import { encode } from '../encode.ts'
-import { Fusion, isLazy, isScalar, type Lazy, type Operand } from './fuse.ts'
+import { Fusion, isLazy, isScalar, type Lazy, type Operand, release } from './fuse.ts'
 import { maxFaults, type Fault, type PlanBuffer, ProgramBuilder, type Value } from './program.ts'
 
 /** Lowers into one program. */
@@ -37,8 +37,8 @@ export class Context {
     this.#held = []
     const result = lower(inputs, types)
     const results = Array.isArray(result) ? (result as readonly Operand[]) : [result as Operand]
-    // Until now everything counted as read once more, so that nothing was lost on the way.
-    for (const lazy of this.#held) lazy.uses -= 1
+    // Until now what nothing had read counted as read once, so that nothing was lost on the way.
+    for (const lazy of this.#held) release(lazy)
     node.outputs.forEach((id, i) => {
       const operand = results[i]
       if (!operand) throw new GraphError(`webgpu: ${node.op} gave no output ${i}`)
@@ -73,7 +73,7 @@ export class Context {
 
   /** An elementwise op. */
   elementwise(name: string, expression: Expression, operands: readonly Operand[], dtype: DType, shape: StaticShape): Lazy {
-    const lazy = this.#fusion.add(name, expression, operands, dtype, shape, 1)
+    const lazy = this.#fusion.add(name, expression, operands, dtype, shape, true)
     this.#held.push(lazy)
     return lazy
   }
@@ -95,7 +95,7 @@ export class Context {
     if (isDense(value.layout)) return value
     const known = this.#denseCopies.get(value)
     if (known) return known
-    const copy = this.#fusion.read(this.#fusion.add('copy', identity, [value], value.dtype, value.layout.shape, 1))
+    const copy = this.#fusion.read(this.#fusion.add('copy', identity, [value], value.dtype, value.layout.shape, true))
     this.#denseCopies.set(value, copy)
     return copy
   }

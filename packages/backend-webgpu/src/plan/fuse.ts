@@ -27,6 +27,8 @@ export interface Lazy {
   readonly shape: StaticShape
   /** How many reads of it are still to come; 0: it need not be stored. */
   uses: number
+  /** Whether one of these stands for a rule that is still at work on it: the first op of its group that reads it ends that. */
+  held: boolean
   group: Group | undefined
   index: number
   value: Value | undefined
@@ -49,6 +51,13 @@ export function isScalar(operand: Operand): operand is Scalar {
   return 'scalar' in operand
 }
 
+/** No rule is at work on it any more. */
+export function release(lazy: Lazy): void {
+  if (!lazy.held) return
+  lazy.held = false
+  lazy.uses -= 1
+}
+
 // Long texts take long to compile, and hold many registers.
 const maxMembers = 48
 
@@ -61,9 +70,9 @@ export class Fusion {
     this.#builder = builder
   }
 
-  /** The result of an op on elements; `uses` as in Lazy. */
-  add(name: string, expression: Expression, operands: readonly Operand[], dtype: DType, shape: StaticShape, uses: number): Lazy {
-    const result: Lazy = { dtype, shape, uses, group: undefined, index: -1, value: undefined }
+  /** The result of an op on elements. */
+  add(name: string, expression: Expression, operands: readonly Operand[], dtype: DType, shape: StaticShape, held: boolean): Lazy {
+    const result: Lazy = { dtype, shape, uses: held ? 1 : 0, held, group: undefined, index: -1, value: undefined }
     const group = this.#groupFor(operands, shape)
     const inputsBefore = group.inputs.length
     const args = operands.map((operand): Argument => {
@@ -81,8 +90,9 @@ export class Fusion {
       group.results.pop()
       group.inputs.length = inputsBefore
       this.#keepAndClose(group, operands)
-      return this.add(name, expression, operands, dtype, shape, uses)
+      return this.add(name, expression, operands, dtype, shape, held)
     }
+    for (const operand of operands) if (!isScalar(operand) && isLazy(operand) && operand.group === group) release(operand)
     return result
   }
 

@@ -13,19 +13,23 @@ const require = createRequire(import.meta.url)
 
 /** The folder with the unpacked SwiftShader (Linux x64). @throws Error when it cannot be unpacked */
 export function swiftShader(): string {
-  return cached('swiftshader', (bin, folder) => {
-    // A .tar.br; `tar` is on every Linux, brotli is in Node.
-    const tar = spawnSync('tar', ['-x', '-C', folder], { input: brotliDecompressSync(readFileSync(join(bin, 'swiftshader.tar.br'))) })
-    if (tar.status !== 0) throw new Error(`tar could not unpack swiftshader.tar.br: ${tar.error?.message ?? tar.stderr.toString()}`)
-  })
+  return cached('swiftshader', unpackSwiftShader)
 }
 
 /** The file of the unpacked headless Chromium (Linux x64; it needs the system's libnss3 and libnspr4). */
 export function chromium(): string {
   const folder = cached('chromium', (bin, target) => {
     writeFileSync(join(target, 'chromium'), brotliDecompressSync(readFileSync(join(bin, 'chromium.br'))), { mode: 0o755 })
+    // It looks for SwiftShader beside itself.
+    unpackSwiftShader(bin, target)
   })
   return join(folder, 'chromium')
+}
+
+function unpackSwiftShader(bin: string, folder: string): void {
+  // A .tar.br; `tar` is on every Linux, brotli is in Node.
+  const tar = spawnSync('tar', ['-x', '-C', folder], { input: brotliDecompressSync(readFileSync(join(bin, 'swiftshader.tar.br'))) })
+  if (tar.status !== 0) throw new Error(`tar could not unpack swiftshader.tar.br: ${tar.error?.message ?? tar.stderr.toString()}`)
 }
 
 /**

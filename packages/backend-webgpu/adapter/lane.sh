@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# The lane `webgpu` of .ci/run: real adapters, in Node and in headless Chromium. Both are SwiftShader, from npm; Chromium
+# also needs two libraries of the system.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+as_root() {
+  if ((EUID == 0)); then "$@"; else sudo "$@"; fi
+}
+
+status=0
+node --import tsx adapter/main.ts node || status=1
+if ! ldconfig -p | grep -q libnss3.so || ! ldconfig -p | grep -q libnspr4.so; then
+  as_root apt-get install -y --no-install-recommends libnss3 libnspr4 || {
+    as_root apt-get update
+    as_root apt-get install -y --no-install-recommends libnss3 libnspr4
+  }
+fi
+node --import tsx adapter/main.ts browser || status=1
+exit "$status"

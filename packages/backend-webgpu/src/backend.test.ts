@@ -1,0 +1,161 @@
+// What the backend asks of a device, and what it makes of a device's troubles, on a device that only writes down.
+
+import { DeviceLostError, GraphBuilder, ops, referenceBackend, tensor, trace } from '@dynconv/core'
+import { expect, test } from 'vitest'
+import { webgpu } from './backend.ts'
+import { mockDevice } from './testing/mockDevice.ts'
+
+const chain = trace((x) => x.mul(2).add(1).relu(), { inputs: [{ shape: [8] }] }).graph
+const x = tensor([1, 2, 3, 4, 5, 6, 7, 8])
+
+function gatherInto(): ReturnType<GraphBuilder['build']> {
+  const b = new GraphBuilder(ops)
+  const s = b.readState('s', 'buffer', 'float32', [4])
+  b.writeState('s', 'buffer', 'float32', [4], s.add(1))
+  b.output('y', s.gather(b.input('index', 'int32', [1])))
+  return b.build()
+}
+
+const start = [{ name: 's', kind: 'buffer' as const, data: tensor([1, 2, 3, 4]) }]
+
+test('a run is one write an input, one command buffer with one pass, and one read', async () => {
+  const mock = mockDevice()
+  const backend = await webgpu({ device: mock.device })
+  const f = await backend.compile(chain)
+  mock.calls.length = 0
+  await f.run([x])
+  expect(mock.calls).toEqual(['write 32', 'submit', 'pass', 'dispatch mul+add+relu 1x1x1', 'copy 32', 'map'])
+  expect(f.explain()).toBe('webgpu: 1 dispatches, 32 bytes of intermediates in 1 buffers (32 without sharing)')
+})
+
+test('equal texts are compiled once', async () => {
+  const mock = mockDevice()
+  const backend = await webgpu({ device: mock.device })
+  await backend.compile(chain)
+  await backend.compile(chain)
+  expect(mock.calls.filter((c) => c === 'shader')).toHaveLength(1)
+})
+
+test('a state takes its new value in the same command buffer, after everything else', async () => {
+  const mock = mockDevice()
+  const backend = await webgpu({ device: mock.device })
+  const state = await backend.createState([{ name: 'count', kind: 'buffer', data: tensor([0, 0, 0, 0]) }])
+  const b = new GraphBuilder(ops)
+  b.writeState('count', 'buffer', 'float32', [4], b.readState('count', 'buffer', 'float32', [4]).add(b.input('x', 'float32', [4])))
+  const f = await backend.compile(b.build(), { state })
+  mock.calls.length = 0
+  mock.onDispatch = (_label, [, , out]) => out?.set(new Uint8Array(new Float32Array([5, 6, 7, 8]).buffer))
+  await f.run([tensor([1, 1, 1, 1])])
+  expect(mock.calls).toEqual(['write 16', 'submit', 'pass', 'dispatch add 1x1x1', 'copy 16', 'map'])
+  expect(await state.read('count')).toEqual(tensor([5, 6, 7, 8]))
+})
+
+test('where an index may be out of bounds, states wait until none was', async () => {
+  const mock = mockDevice()
+  const backend = await webgpu({ device: mock.device })
+  const state = await backend.createState(start)
+  const f = await backend.compile(gatherInto(), { state })
+  mock.onDispatch = (label, buffers) => {
+    if (label === 'gather') new Int32Array(buffers[3]?.buffer ?? new ArrayBuffer(8)).set([1, 9])
+    if (label === 'add') buffers[1]?.set(new Uint8Array(new Float32Array([2, 3, 4, 5]).buffer))
+  }
+  await expect(f.run([tensor([9], [1], 'int32')])).rejects.toThrow('webgpu: gather: index 9 is outside an axis of size 4; use 0 to 3')
+  expect(await state.read('s')).toEqual(tensor([1, 2, 3, 4]))
+  mock.onDispatch = (label, buffers) => {
+    if (label === 'add') buffers[1]?.set(new Uint8Array(new Float32Array([2, 3, 4, 5]).buffer))
+  }
+  mock.calls.length = 0
+  await f.run([tensor([1], [1], 'int32')])
+  expect(mock.calls.filter((c) => c === 'submit')).toHaveLength(2)
+  expect(await state.read('s')).toEqual(tensor([2, 3, 4, 5]))
+})
+
+test('tensors on the device are copied there, and live while a run uses them', async () => {
+  const mock = mockDevice()
+  const backend = await webgpu({ device: mock.device })
+  const f = await backend.compile(chain)
+  const t = await backend.upload(x)
+  mock.calls.length = 0
+  const running = f.run([t])
+  t.dispose()
+  await running
+  expect(mock.calls).toEqual(['submit', 'copy 32', 'pass', 'dispatch mul+add+relu 1x1x1', 'copy 32', 'map'])
+  await expect(f.run([t])).rejects.toThrow('webgpu: this tensor was disposed')
+  const other = await webgpu({ device: mockDevice().device })
+  const g = await other.compile(chain)
+  await expect(g.run([await backend.upload(x)])).rejects.toThrow('another instance of this backend')
+  await expect(g.run([await referenceBackend().upload(x)])).rejects.toThrow('input 0 is a tensor of reference; read() it first')
+})
+
+test('everything is freed, and counted', async () => {
+  const mock = mockDevice()
+  const backend = await webgpu({ device: mock.device })
+  const state = await backend.createState(start)
+  const f = await backend.compile(gatherInto(), { state })
+  const t = await backend.upload(x)
+  expect(backend.memory().liveTensors).toBe(mock.live.size)
+  for (const thing of [state, f, t]) thing.dispose()
+  expect([mock.live.size, backend.memory().liveTensors, backend.memory().liveBytes]).toEqual([0, 0, 0])
+  await expect(f.run([])).rejects.toThrow('webgpu: this executable was disposed')
+  await expect(state.read('s')).rejects.toThrow('webgpu: this state store was disposed')
+  await backend.dispose()
+  await expect(backend.compile(chain)).rejects.toThrow('webgpu: this backend was disposed')
+})
+
+test('what the device reports fails the run', async () => {
+  const mock = mockDevice()
+  const backend = await webgpu({ device: mock.device })
+  const f = await backend.compile(chain)
+  mock.scopeError = { filter: 'validation', message: 'binding 3 is wrong' }
+  await expect(f.run([x])).rejects.toThrow('webgpu: run: binding 3 is wrong')
+  mock.scopeError = { filter: 'out-of-memory', message: 'no room' }
+  await expect(f.run([x])).rejects.toThrow('webgpu: run: the device has no memory left: no room')
+  mock.raise('something else')
+  await expect(f.run([x])).rejects.toThrow('webgpu: run: the device reported: something else')
+  await f.run([x])
+})
+
+test('a lost device is a DeviceLostError; the state that was read stays', async () => {
+  const mock = mockDevice()
+  const backend = await webgpu({ device: mock.device })
+  const state = await backend.createState(start)
+  const f = await backend.compile(gatherInto(), { state })
+  const kept = await state.read('s')
+  mock.lose('unknown', 'the driver crashed')
+  await Promise.resolve()
+  await expect(f.run([tensor([0], [1], 'int32')])).rejects.toThrow(DeviceLostError)
+  await expect(state.read('s')).rejects.toThrow('webgpu: the device is lost (the driver gave it up: the driver crashed)')
+  expect(kept).toEqual(tensor([1, 2, 3, 4]))
+})
+
+test('limits are named, with what was asked', async () => {
+  const small = await webgpu({ device: mockDevice({ limits: { maxStorageBufferBindingSize: 1024 } }).device })
+  const wide = trace((t) => t.neg(), { inputs: [{ shape: [300] }] }).graph
+  await expect(small.compile(wide)).rejects.toThrow("needs 1200 bytes, the adapter's maxStorageBufferBindingSize is 1024; use a smaller batch or image")
+  expect(small.memory().liveBytes).toBe(0)
+})
+
+test('a shader that does not compile is quoted', async () => {
+  const mock = mockDevice()
+  mock.refuse = { text: 'in0', line: 3, message: 'unresolved value' }
+  const backend = await webgpu({ device: mock.device })
+  const error = await backend.compile(chain).catch((e: Error) => e.message)
+  expect(error).toMatchInlineSnapshot(`
+    "webgpu: the shader of mul+add+relu does not compile: unresolved value at line 3:
+      1 | @group(0) @binding(0) var<storage, read> in0: array<vec4<f32>>;
+      2 | @group(0) @binding(1) var<storage, read_write> out0: array<vec4<f32>>;
+      3 | fn isNan4(x: vec4<f32>) -> vec4<bool> { return (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u); }"
+  `)
+})
+
+test('inputs and states are checked by name', async () => {
+  const backend = await webgpu({ device: mockDevice().device })
+  const f = await backend.compile(chain)
+  await expect(f.run([])).rejects.toThrow("webgpu: run takes 1 inputs ('input0'), got 0")
+  await expect(f.run([tensor([1])])).rejects.toThrow("webgpu: input 'input0' must be float32[8], got [1]")
+  await expect(f.run([tensor([1], [1], 'int32')])).rejects.toThrow("webgpu: input 'input0' must be float32[8], got int32")
+  await expect(backend.compile(gatherInto())).rejects.toThrow("webgpu: the graph has 1 states ('s', ...); give compile() a store made by createState()")
+  await expect(backend.compile(gatherInto(), { state: await referenceBackend().createState(start) })).rejects.toThrow('made by another backend')
+  await expect(backend.createState([...start, ...start])).rejects.toThrow("the state 's' comes twice")
+  await expect(backend.compile(trace((t) => t.neg(), { inputs: [{ shape: ['N'] }] }).graph)).rejects.toThrow('has unknown sizes')
+})

@@ -1,0 +1,70 @@
+import { batchNorm, trace, type Tensor } from '@dynconv/core'
+import { expect, test } from 'vitest'
+import type { Target } from '../wgsl/kernel.ts'
+import { lower } from './lower.ts'
+import { planMemory } from './memory.ts'
+import type { PlanBuffer, Step } from './program.ts'
+
+const target: Target = { f16: false, kind: 'software', tiledMacs: 2 ** 20, maxGroups: 65535, maxBindings: 8 }
+
+function kernelsOf(fn: (...xs: Tensor[]) => Tensor | readonly Tensor[], ...shapes: readonly (readonly number[])[]): readonly string[] {
+  const { program } = lower(trace(fn, { inputs: shapes.map((shape) => ({ shape })) }).graph, target)
+  return program.steps.map((step) => (step.kind === 'dispatch' ? step.kernel.label : 'copy'))
+}
+
+test('elementwise chains are one kernel, with broadcasts', () => {
+  expect(kernelsOf((x, b) => x.mul(b).add(1).exp().relu(), [2, 3, 4], [4])).toEqual(['mul+add+exp+relu'])
+})
+
+test('views make no kernels', () => {
+  expect(kernelsOf((x) => x.transpose().slice([1, 0], [2, 2]).broadcastTo([3, 2, 2]).neg(), [2, 4])).toEqual(['neg'])
+})
+
+test('a result that is read outside too is stored, others are not', () => {
+  const { program } = lower(trace((x) => { const y = x.exp(); return [y.sum(), y.mul(2).add(y)] }, { inputs: [{ shape: [8] }] }).graph, target)
+  const [first] = program.steps
+  expect(first?.kind === 'dispatch' ? [first.kernel.label, first.buffers.length] : []).toEqual(['exp', 2])
+  expect(program.steps).toHaveLength(3)
+})
+
+test('a group waits for no one: what depends on something outside that depends on it comes after', () => {
+  expect(kernelsOf((x) => { const y = x.exp(); return y.add(y.sum()).mul(y) }, [8])).toEqual(['exp', 'reduceSum', 'add+mul'])
+})
+
+test('independent groups of one shape are merged where an op reads from both', () => {
+  expect(kernelsOf((a, b) => a.exp().mul(b.tanh()), [6], [6])).toEqual(['exp+tanh+mul'])
+})
+
+test('a group never binds more buffers than the adapter takes', () => {
+  const { program } = lower(trace((...xs) => xs.reduce((a, b) => a.add(b)), { inputs: Array.from({ length: 20 }, () => ({ shape: [4] })) }).graph, target)
+  expect(program.steps.length).toBeGreaterThan(1)
+  expect(Math.max(...program.steps.map((s) => (s.kind === 'dispatch' ? s.buffers.length : 0)))).toBeLessThanOrEqual(8)
+})
+
+test('normalisation and activation are one pass after the statistics', () => {
+  expect(kernelsOf((x, g, b) => batchNorm(x, g, b)[0].relu(), [2, 3, 4, 4], [3], [3])).toEqual([
+    'batchNorm planes',
+    'batchNorm channels',
+    'add+rsqrt',
+    'sub+mul+mul+add+relu',
+  ])
+})
+
+// What is needed from the first step that touches it to the last.
+function overlaps(steps: readonly Step[], a: PlanBuffer, b: PlanBuffer): boolean {
+  const span = (buffer: PlanBuffer): readonly number[] => steps.flatMap((s, i) => ((s.kind === 'dispatch' ? s.buffers : [s.from, s.to]).includes(buffer) ? [i] : []))
+  const [x, y] = [span(a), span(b)]
+  return Math.min(...x) <= Math.max(...y) && Math.min(...y) <= Math.max(...x)
+}
+
+test('buffers that share memory are never needed together, and a chain needs two', () => {
+  const step = (x: Tensor): Tensor => x.softmax(0)
+  const { program } = lower(trace((x) => step(step(step(step(step(step(x)))))), { inputs: [{ shape: [64] }] }).graph, target)
+  const plan = planMemory(program)
+  const temporaries = program.buffers.filter((b) => b.source.kind === 'temporary')
+  expect(temporaries).toHaveLength(6)
+  expect(plan.pieces).toEqual([256, 256])
+  expect(plan.unsharedBytes).toBe(6 * 256)
+  const pairs = temporaries.flatMap((a) => temporaries.filter((b) => a !== b && plan.pieceOf.get(a.id) === plan.pieceOf.get(b.id)).map((b) => [a, b] as const))
+  expect(pairs.filter(([a, b]) => overlaps(program.steps, a, b))).toEqual([])
+})
