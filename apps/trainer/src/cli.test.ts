@@ -47,8 +47,8 @@ function start(...args: string[]): { readonly child: ChildProcess; readonly ende
 
 const run = (...args: string[]): Promise<Ended> => start(...args).ended
 
-// Two epochs of 25 steps, K=2, annealed; everything that is random is in use.
-const small = ['--dataset', 'fashion-small', '--train-samples', '400', '--test-samples', '50', '--batch', '16', '--width', '4', '--bases', '2', '--epochs', '2', '--temperature', '5:1:2', '--threads', '1']
+// Two epochs of 50 steps, K=2, annealed; everything that is random is in use.
+const small = ['--dataset', 'fashion-small', '--train-samples', '800', '--test-samples', '50', '--batch', '16', '--width', '4', '--bases', '2', '--epochs', '2', '--temperature', '5:1:2', '--threads', '1']
 
 // All but the times, which no two runs share.
 async function historyOf(out: string): Promise<readonly Omit<MetricsRecord, 'seconds' | 'testSeconds'>[]> {
@@ -78,22 +78,22 @@ test('a run leaves checkpoints, metrics and a report, and says what it did as JS
   expect(whole.code).toBe(0)
   expect((await readdir(join(folder, 'whole'))).sort()).toEqual(['best.safetensors', 'last.safetensors', 'metrics.jsonl', 'report.html'])
   const outcome = JSON.parse(await readFile(join(folder, 'whole.json'), 'utf8'))
-  expect(outcome).toMatchObject({ interrupted: false, step: 50, config: { bases: 2, width: 4 }, files: { last: join('whole', 'last.safetensors') } })
+  expect(outcome).toMatchObject({ interrupted: false, step: 100, config: { bases: 2, width: 4 }, files: { last: join('whole', 'last.safetensors') } })
   expect(outcome.epochs).toHaveLength(2)
   expect(Object.keys(outcome.epochs[1].entropy)).toHaveLength(6)
   expect(outcome.epochs.map((e: { temperature: number }) => e.temperature)).toEqual([5, 3])
   const { info, state } = await readCheckpoint(join(folder, 'whole', 'last'))
-  expect(info).toMatchObject({ steps: 50, epoch: 2, seed: 1 })
+  expect(info).toMatchObject({ steps: 100, epoch: 2, seed: 1 })
   expect(state.get('layer1.0.conv1.routing.temperature')?.data[0]).toBe(3)
-  expect((await historyOf('whole')).map((r) => r.type)).toEqual([...Array(25).fill('step'), 'epoch', ...Array(25).fill('step'), 'epoch'])
+  expect((await historyOf('whole')).map((r) => r.type)).toEqual([...Array(50).fill('step'), 'epoch', ...Array(50).fill('step'), 'epoch'])
 })
 
 test('a run that was killed in the middle of an epoch goes on to the same bits', async () => {
   const { child, ended } = start('train', ...small, '--out', 'killed')
-  await steps('killed', 30)
+  await steps('killed', 55)
   child.kill('SIGKILL')
   expect((await ended).signal).toBe('SIGKILL')
-  expect((await readCheckpoint(join(folder, 'killed', 'last'))).info.steps).toBe(25)
+  expect((await readCheckpoint(join(folder, 'killed', 'last'))).info.steps).toBe(50)
   expect((await run('train', '--out', 'killed', '--resume', '--threads', '1')).code).toBe(0)
   expect(await checkpointOf('killed')).toEqual(await checkpointOf('whole'))
   expect(await historyOf('killed')).toEqual(await historyOf('whole'))
@@ -109,7 +109,7 @@ test('Ctrl-C finishes the step, saves and exits with 130; the run goes on to the
   const { info } = await readCheckpoint(join(folder, 'stopped', 'last'))
   expect(stdout).toContain(`stopped after step ${info.steps}; go on with: pnpm train --out stopped --resume`)
   expect(info.steps).toBeGreaterThanOrEqual(10)
-  expect(info.steps).toBeLessThan(50)
+  expect(info.steps).toBeLessThan(100)
   expect((await run('--out', 'stopped', '--resume', '--threads', '1')).code).toBe(0)
   expect(await checkpointOf('stopped')).toEqual(await checkpointOf('whole'))
   expect(await historyOf('stopped')).toEqual(await historyOf('whole'))
