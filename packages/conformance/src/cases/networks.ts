@@ -185,7 +185,7 @@ interface Network {
 }
 
 const networks: readonly Network[] = [
-  { name: 'ResNet', build: (dynamic) => new SmallResNet(dynamic), x: [4, 3, 8, 8] },
+  { name: 'ResNet', build: (dynamic) => new SmallResNet(dynamic), x: [4, 3, 7, 6] },
   { name: 'MobileNetV2', build: (dynamic) => new SmallMobileNet(dynamic), x: [4, 8, 5, 5] },
   { name: 'super-resolution', build: (dynamic) => new SmallSuperResolution(dynamic), x: [2, 1, 6, 7] },
 ]

@@ -1,5 +1,5 @@
 // The one table of tolerances: for every op, how far a correct engine's result may be from the true one when its inputs
-// are exact. Each row counts roundings; none was fitted to an engine. Programs of many ops: propagate.ts.
+// are exact. Each row counts roundings; none was fitted to an engine. Programs of many ops: expectation.ts.
 //
 // Unit: one ulp, 2^-23 (float32) or 2^-10 (float16) relative. One rounding errs by half of that.
 //
