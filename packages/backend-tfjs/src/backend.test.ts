@@ -241,7 +241,7 @@ describe.each([...testedEngines])('$title', ({ options }) => {
     })
 
     test('without elements, in every dtype', async () => {
-      const empty = dtypes.filter((dtype) => backend.capabilities.dtypes[dtype] !== 'none').map((dtype) => fromNumbers(dtype, [0, 2], []))
+      const empty = dtypes.map((dtype) => fromNumbers(dtype, [0, 2], []))
       const results = await runOnce((...t) => t, empty)
       expect(results.map((t) => [t.dtype, t.shape, t.data.length])).toEqual(empty.map((t) => [t.dtype, [0, 2], 0]))
     })
@@ -295,8 +295,7 @@ describe.each([...testedEngines])('$title', ({ options }) => {
     })
 
     test('of every dtype keep their bits', async () => {
-      const all = [tensor([0.1, Number.NaN]), hostTensor('float16', [2], Uint16Array.of(0x3555, 0x8001)), tensor([-5, 7], [2], 'int32'), tensor([1, 0], [2], 'bool')]
-      const values = all.filter(({ dtype }) => backend.capabilities.dtypes[dtype] !== 'none')
+      const values = [tensor([0.1, Number.NaN]), hostTensor('float16', [2], Uint16Array.of(0x3555, 0x8001)), tensor([-5, 7], [2], 'int32'), tensor([1, 0], [2], 'bool')]
       const builder = new GraphBuilder(ops)
       values.forEach((v, i) => {
         const [s, next] = [builder.readState(`s${i}`, 'buffer', v.dtype, v.shape), builder.readState(`t${i}`, 'buffer', v.dtype, v.shape)]

@@ -98,18 +98,14 @@ export class TfjsBackend implements Backend {
 
   async createState(initial: readonly StateInit[]): Promise<StateStore> {
     this.#check()
-    for (const { name, data } of initial) {
-      if (this.capabilities.dtypes[data.dtype] === 'none') throw new UnsupportedOpError({ backend: this.name, op: `the state '${name}'`, reason: `${data.dtype} does not exist on this engine` })
-    }
     return this.#executor.createState(initial)
   }
 
   async compile(graph: Graph, options: CompileOptions = {}): Promise<Executable> {
     this.#check()
     for (const { name, value } of [...graph.inputs, ...graph.states]) {
-      const { dtype, shape } = typeOf(graph, value)
+      const { shape } = typeOf(graph, value)
       if (!isStatic(shape)) throw new UnsupportedOpError({ backend: this.name, op: `the input '${name}'`, reason: `${formatShape(shape)} has unknown sizes; specialise the graph first` })
-      if (this.capabilities.dtypes[dtype] === 'none') throw new UnsupportedOpError({ backend: this.name, op: `the input '${name}'`, reason: `${dtype} does not exist on this engine` })
     }
     for (const node of graph.nodes) {
       const supported = this.supports(node, graph)
@@ -131,7 +127,6 @@ export class TfjsBackend implements Backend {
 
   async upload(tensor: HostTensor): Promise<DeviceTensor> {
     this.#check()
-    if (this.capabilities.dtypes[tensor.dtype] === 'none') throw new UnsupportedOpError({ backend: this.name, op: 'upload', reason: `${tensor.dtype} does not exist on this engine` })
     const checked = hostTensor(tensor.dtype, tensor.shape, tensor.data)
     return new TfjsTensor(this.#executor.upload(checked), checked.data.byteLength, this.#executor, this.#ledger)
   }

@@ -1,6 +1,6 @@
 // The injected TensorFlow.js and its tensors.
 
-import type { HostTensor } from '@dynconv/core'
+import { float16Value, type HostTensor } from '@dynconv/core'
 import type * as TfCore from '@tensorflow/tfjs-core'
 
 /** The module `@tensorflow/tfjs-core`, or any that holds it. */
@@ -8,7 +8,7 @@ export type Tf = typeof TfCore
 /** A tensor of it. */
 export type TfTensor = TfCore.Tensor
 
-/** A new tensor with a copy of `value` (float16 is refused before). */
+/** A new tensor with a copy of `value`; float16, which nothing can be computed with, as float32. */
 export function toTf(tf: Tf, { dtype, shape, data }: HostTensor): TfTensor {
-  return tf.tensor(data.slice(), [...shape], dtype === 'float16' ? 'float32' : dtype)
+  return dtype === 'float16' ? tf.tensor(Float32Array.from(data, float16Value), [...shape], 'float32') : tf.tensor(data.slice(), [...shape], dtype)
 }
