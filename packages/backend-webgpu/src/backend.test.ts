@@ -3,6 +3,7 @@
 import { DeviceLostError, GraphBuilder, ops, referenceBackend, tensor, trace } from '@dynconv/core'
 import { expect, test } from 'vitest'
 import { webgpu } from './backend.ts'
+import { profile } from './profile.ts'
 import { mockDevice } from './testing/mockDevice.ts'
 
 const chain = trace((x) => x.mul(2).add(1).relu(), { inputs: [{ shape: [8] }] }).graph
@@ -158,4 +159,21 @@ test('inputs and states are checked by name', async () => {
   await expect(backend.compile(gatherInto(), { state: await referenceBackend().createState(start) })).rejects.toThrow('made by another backend')
   await expect(backend.createState([...start, ...start])).rejects.toThrow("the state 's' comes twice")
   await expect(backend.compile(trace((t) => t.neg(), { inputs: [{ shape: ['N'] }] }).graph)).rejects.toThrow('has unknown sizes')
+})
+
+test('a profile times each dispatch in a pass of its own', async () => {
+  const mock = mockDevice({ features: ['timestamp-query'] })
+  const backend = await webgpu({ device: mock.device })
+  const f = await backend.compile(trace((t) => t.softmax(0).softmax(0).neg(), { inputs: [{ shape: [8] }] }).graph)
+  mock.calls.length = 0
+  expect(await profile(f, [x])).toEqual([
+    { kernel: 'softmax', dispatches: 2, milliseconds: 0.002 },
+    { kernel: 'neg', dispatches: 1, milliseconds: 0.001 },
+  ])
+  expect(mock.calls.filter((c) => c === 'pass')).toHaveLength(3)
+  f.dispose()
+  expect(mock.live.size).toBe(0)
+  const plain = await webgpu({ device: mockDevice().device })
+  await expect(profile(await plain.compile(chain), [x])).rejects.toThrow('webgpu: cannot run profile: the adapter has no timestamp-query')
+  await expect(profile(await referenceBackend().compile(chain), [x])).rejects.toThrow('made by another backend')
 })

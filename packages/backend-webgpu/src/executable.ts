@@ -23,6 +23,7 @@ import { decode } from './encode.ts'
 import type { Engine, Pipeline } from './engine.ts'
 import type { MemoryPlan } from './plan/memory.ts'
 import type { PlanBuffer, Program, Value } from './plan/program.ts'
+import type { Clock, Timed } from './profile.ts'
 import { Holding, tensorBytes, type WebGpuState, WebGpuTensor, writeTensor } from './tensors.ts'
 
 type Input = HostTensor | DeviceTensor
@@ -39,11 +40,11 @@ export interface ExecutableParts {
 }
 
 type Command =
-  | { readonly kind: 'dispatch'; readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup; readonly groups: readonly [number, number, number] }
+  | { readonly kind: 'dispatch'; readonly label: string; readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup; readonly groups: readonly [number, number, number] }
   | { readonly kind: 'copy'; readonly from: GPUBuffer; readonly to: GPUBuffer; readonly bytes: number }
 
 /** The backend's executable. */
-export class WebGpuExecutable implements Executable {
+export class WebGpuExecutable implements Executable, Timed {
   readonly graph: Graph
   readonly #parts: ExecutableParts
   readonly #buffers: ReadonlyMap<number, GPUBuffer>
@@ -82,18 +83,26 @@ export class WebGpuExecutable implements Executable {
     })
   }
 
-  async run(inputs: readonly Input[]): Promise<readonly HostTensor[]> {
+  run(inputs: readonly Input[]): Promise<readonly HostTensor[]> {
+    return this.#start(inputs, undefined)
+  }
+
+  async runTimed(inputs: readonly Input[], clock: Clock): Promise<void> {
+    await this.#start(inputs, clock)
+  }
+
+  async #start(inputs: readonly Input[], clock: Clock | undefined): Promise<readonly HostTensor[]> {
     const { engine, state } = this.#parts
     engine.check()
     return this.#holding.use(async () => {
       const checked = checkInputs(this.graph, inputs)
-      const start = (buffers: readonly (GPUBuffer | HostTensor)[]): Promise<readonly HostTensor[]> => engine.enqueue(() => this.#run(buffers))
+      const start = (buffers: readonly (GPUBuffer | HostTensor)[]): Promise<readonly HostTensor[]> => engine.enqueue(() => this.#run(buffers, clock))
       const bound = (): Promise<readonly HostTensor[]> => bind(engine, checked, [], start)
       return state ? state.use(bound) : bound()
     })
   }
 
-  async #run(inputs: readonly (GPUBuffer | HostTensor)[]): Promise<readonly HostTensor[]> {
+  async #run(inputs: readonly (GPUBuffer | HostTensor)[], clock: Clock | undefined): Promise<readonly HostTensor[]> {
     const { engine, program } = this.#parts
     const { device } = engine
     const faults = program.faults.length > 0
@@ -108,7 +117,7 @@ export class WebGpuExecutable implements Executable {
         if ('data' in input) writeTensor(engine, this.#buffer(buffer), input)
         else encoder.copyBufferToBuffer(input, 0, this.#buffer(buffer), 0, buffer.bytes)
       }
-      encodeCommands(encoder, this.#commands)
+      encodeCommands(encoder, this.#commands, clock && ((label) => clock.pass(engine, label)))
       let offset = 0
       for (const output of program.outputs) {
         const size = tensorBytes({ dtype: output.dtype, shape: output.layout.shape }, engine)
@@ -129,6 +138,7 @@ export class WebGpuExecutable implements Executable {
         device.queue.submit([encoder.finish()])
       })
     }
+    await clock?.read(engine)
     let offset = 0
     return program.outputs.map((output) => {
       const at = offset
@@ -172,7 +182,8 @@ export class WebGpuExecutable implements Executable {
   }
 }
 
-function encodeCommands(encoder: GPUCommandEncoder, commands: readonly Command[]): void {
+// All dispatches in one pass; each in its own where they are timed.
+function encodeCommands(encoder: GPUCommandEncoder, commands: readonly Command[], timed: ((label: string) => GPUComputePassDescriptor) | undefined): void {
   let pass: GPUComputePassEncoder | undefined
   for (const command of commands) {
     if (command.kind === 'copy') {
@@ -181,7 +192,8 @@ function encodeCommands(encoder: GPUCommandEncoder, commands: readonly Command[]
       encoder.copyBufferToBuffer(command.from, 0, command.to, 0, command.bytes)
       continue
     }
-    pass ??= encoder.beginComputePass()
+    if (timed) pass?.end()
+    pass = timed ? encoder.beginComputePass(timed(command.label)) : (pass ?? encoder.beginComputePass())
     pass.setPipeline(command.pipeline)
     pass.setBindGroup(0, command.group)
     pass.dispatchWorkgroups(...command.groups)
@@ -227,7 +239,7 @@ function commandsOf({ engine, program, pipelines }: ExecutableParts, buffers: Re
     if (!pipeline) throw new GraphError(`webgpu: ${step.kernel.label} has no pipeline`)
     const entries = step.buffers.map((b, binding) => ({ binding, resource: { buffer: get(b) } }))
     const group = engine.device.createBindGroup({ layout: pipeline.layout, entries })
-    return { kind: 'dispatch', pipeline: pipeline.pipeline, group, groups: step.kernel.groups }
+    return { kind: 'dispatch', label: step.kernel.label, pipeline: pipeline.pipeline, group, groups: step.kernel.groups }
   })
 }
 

@@ -3,3 +3,5 @@
 /// <reference types="@webgpu/types" />
 export { webgpu, type WebGpuOptions } from './backend.ts'
 export type { DeviceOptions } from './device.ts'
+export type { KernelOptions } from './engine.ts'
+export { type KernelTime, profile } from './profile.ts'

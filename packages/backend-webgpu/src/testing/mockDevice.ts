@@ -70,6 +70,9 @@ export function mockDevice(options: MockOptions = {}): Mock {
           end: () => undefined,
         }
       },
+      // A clock that advances by 1000 ns a reading.
+      resolveQuerySet: (_set: unknown, first: number, count: number, to: unknown, at: number) =>
+        commands.push(() => memoryOf(to).set(new Uint8Array(BigUint64Array.from({ length: count }, (_, i) => BigInt((first + i) * 1000)).buffer), at)),
       finish: () => commands,
     }
   }
@@ -93,7 +96,7 @@ export function mockDevice(options: MockOptions = {}): Mock {
         size,
         memory,
         mapAsync: async () => void calls.push('map'),
-        getMappedRange: (from: number, bytes: number) => memory.buffer.slice(from, from + bytes),
+        getMappedRange: (from: number = 0, bytes: number = size) => memory.buffer.slice(from, from + bytes),
         unmap: () => undefined,
         destroy: () => void live.delete(buffer as unknown as GPUBuffer),
       }
@@ -113,6 +116,7 @@ export function mockDevice(options: MockOptions = {}): Mock {
     createPipelineLayout: () => ({}),
     createBindGroupLayout: () => ({}),
     createBindGroup: ({ entries }: { entries: readonly { resource: { buffer: unknown } }[] }) => ({ buffers: entries.map((e) => memoryOf(e.resource.buffer)) }),
+    createQuerySet: () => ({ destroy: () => undefined }),
     createCommandEncoder: encoder,
     queue: {
       writeBuffer: (buffer: unknown, at: number, data: ArrayBuffer, from: number, size: number) => {
