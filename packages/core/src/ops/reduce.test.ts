@@ -25,7 +25,7 @@ test('sums over any axes, kept or not', () => {
   expect(apply((x) => x.sum([1]), counting(2, 0))).toEqual({ dtype: 'float32', shape: [2], values: [0, 0] })
   expect(apply((x) => x.sum([0]), counting(2, 0))).toEqual({ dtype: 'float32', shape: [0], values: [] })
   expect(apply((x) => x.sum(), tensor([2 ** 31 - 1, 2], [2], 'int32'))).toEqual({ dtype: 'int32', shape: [], values: [-(2 ** 31) + 1] })
-  expect(apply((x) => x.mean([1]), counting(2, 3)).values).toEqual([2, 5].map((v) => v * 3 * Math.fround(1 / 3)))
+  expect(apply((x) => x.mean([1]), counting(2, 3)).values).toEqual([2, 5])
 })
 
 test('the largest over any axes; NaN wins', () => {
