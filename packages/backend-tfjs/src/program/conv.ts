@@ -29,7 +29,7 @@ export const convKernels: ProgramKernels = {
       const padding = paddingOf(attrs, kernelSize)
       y = l.p.conv2d(padding ? image : padded(l.p, image, attrs), filter, stride, dilation, padding ?? 'VALID')
     }
-    if (bias !== undefined) y = l.p.graph.one('BiasAdd', [y, l.get(bias)], { T: attr.type('float32'), data_format: attr.string('NHWC') }, 'float32', y.shape)
+    if (bias !== undefined) y = withBias(l.p, y, l.get(bias), groups)
     l.put(node, nth(node.outputs, 0), y, nhwc)
     return true
   },
@@ -74,6 +74,13 @@ export const convKernels: ProgramKernels = {
     l.put(node, nth(node.outputs, 0), l.p.conv2dFilterGrad(padding ? image : padded(l.p, image, attrs), grads, filterShape, attrs.stride, padding ?? 'VALID'), hwio)
     return true
   },
+}
+
+// TensorFlow fuses a bias into the convolution before it, and its fused kernel refuses groups: a change of shape keeps them apart.
+function withBias(p: ProgramPrimitives, y: TfValue, bias: TfValue, groups: number): TfValue {
+  if (groups === 1) return p.graph.one('BiasAdd', [y, bias], { T: attr.type('float32'), data_format: attr.string('NHWC') }, 'float32', y.shape)
+  const [batch, height, width, channels] = four(y.shape)
+  return p.reshape(p.binary('add', p.reshape(y, [batch * height * width, channels]), bias), y.shape)
 }
 
 /** How TensorFlow would name this padding: VALID for none, SAME where both mean the same pixels; undefined: it has no name. */
