@@ -39,8 +39,8 @@ for (const shape of shapes.split(',')) {
     const x = [batch, channels, size, size]
     const kernel = [channels, channels, 3, 3]
     const list = [
-      bench('static', { x, w: kernel }, (t, w) => conv2d(t as Tensor, w as Tensor, { padding: 1 })),
-      bench('dynamic', { x, bases: [numBases, ...kernel], pi: [batch, numBases] }, (t, w, pi) => dynamicConv2d(t as Tensor, w as Tensor, pi as Tensor, { padding: 1, form: 'kernels' })),
+      bench('static', { x, w: kernel }, (t, w) => conv2d(t, w, { padding: 1 })),
+      bench('dynamic', { x, bases: [numBases, ...kernel], pi: [batch, numBases] }, (t, w, pi) => dynamicConv2d(t, w, pi, { padding: 1, form: 'kernels' })),
     ]
     const running = []
     for (const { name, graph, states } of list) {
