@@ -63,10 +63,10 @@ export const everything: readonly Part[] = [
   { title: 'states, uploads, errors, disposal', options: {}, modes: ['memory'], filters: contractCases().map(({ id }) => id) },
   { title: 'gradients', options: {}, modes: ['gradient'], cases: (_c, index) => index % 4 === 0 },
   { title: 'second gradients', options: {}, modes: ['second-order'], cases: (_c, index) => index % 12 === 0 },
-  { title: 'tiles in registers', options: { kernels: 'software', tiledMacs: 1 }, modes: ['forward', 'gradient'], cases: everyProduct(13) },
+  { title: 'tiles in registers', options: { kernels: 'software', tiledMacs: 1 }, modes: ['forward', 'gradient'], cases: everyProduct(26) },
   { title: 'larger sizes, tiles in registers', options: { kernels: 'software' }, modes: ['forward', 'gradient'], own: sized },
   { title: 'larger sizes, tiles in workgroup memory', options: { kernels: 'gpu' }, modes: ['forward', 'gradient'], own: sized },
-  { title: 'tiles in workgroup memory', options: { kernels: 'gpu', tiledMacs: 1 }, modes: ['forward', 'gradient'], cases: everyProduct(17) },
+  { title: 'tiles in workgroup memory', options: { kernels: 'gpu', tiledMacs: 1 }, modes: ['forward', 'gradient'], cases: everyProduct(34) },
 ]
 
 /** A share of it, for browsers. */
