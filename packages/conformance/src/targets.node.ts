@@ -19,6 +19,7 @@ interface Known {
 const known: { readonly [name: string]: Known } = {
   onnx: { package: '@dynconv/backend-onnx', factory: 'onnx' },
   webgpu: { package: '@dynconv/backend-webgpu', factory: 'webgpu' },
+  tfjs: { package: '@dynconv/backend-tfjs', factory: 'tfjs' },
 }
 
 /** What the suite runs on unless told. */
