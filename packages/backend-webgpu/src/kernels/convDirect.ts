@@ -58,21 +58,25 @@ function channelsOf(shape: ConvShape, direction: Direction): readonly [summed: n
   return direction === 'forward' ? [ig, og] : [og, ig]
 }
 
-// WGSL: of packed vec4 `item` (of one weight) its first element's place in [O, I/g, taps] as `at`, the distance of the next
-// ones as a number, and how many there are as `count`.
+// WGSL: of the vec4 number `place` of a weight its first element's place in [O, I/g, taps] as `at`, how many there are as
+// `count`, and its own place among the packed ones as `to`; and the distance of its elements. Four quads of channels come
+// first, then channels and taps that are summed over: so neighbours write whole cache lines, and read along their rows.
 function packedPlace(shape: ConvShape, direction: Direction): { readonly code: string; readonly step: number } {
   const [ig, og] = perGroup(shape)
   const [summed, computed] = channelsOf(shape, direction)
   const taps = shape.kernelSize[0] * shape.kernelSize[1]
   const quads = Math.ceil(computed / 4)
+  const near = quads % 4 === 0 ? 4 : 1
   const [o, i] = direction === 'forward' ? ['d', 'c'] : ['c', 'd']
   return {
-    code: `  let d = (place % ${quads}u) * 4u;
-  let tap = (place / ${quads}u) % ${taps}u;
-  let c = (place / ${quads * taps}u) % ${summed}u;
+    code: `  let tap = (place / ${near}u) % ${taps}u;
+  let c = (place / ${near * taps}u) % ${summed}u;
+  let quad = ((place / ${near * taps * summed}u) % ${quads / near}u) * ${near}u + place % ${near}u;
   let g = place / ${quads * taps * summed}u;
+  let d = quad * 4u;
   let count = ${computed}u - d;
-  let at = ((g * ${og}u + ${o}) * ${ig}u + ${i}) * ${taps}u + tap;`,
+  let at = ((g * ${og}u + ${o}) * ${ig}u + ${i}) * ${taps}u + tap;
+  let to = ((g * ${summed}u + c) * ${taps}u + tap) * ${quads}u + quad;`,
     step: direction === 'forward' ? ig * taps : taps,
   }
 }
@@ -97,7 +101,7 @@ export function packKernel(shape: ConvShape, direction: Direction, count: number
     body: `  let place = item % ${size}u;
   let base = (item / ${size}u) * ${weightSize(shape)}u;
 ${code}
-  packed[item] = vec4<f32>(${[0, 1, 2, 3].map(element).join(', ')});`,
+  packed[(item / ${size}u) * ${size}u + to] = vec4<f32>(${[0, 1, 2, 3].map(element).join(', ')});`,
   })
 }
 
@@ -125,7 +129,7 @@ export function aggregatePackedKernel(shape: ConvShape, direction: Direction, nu
 ${code}
   ${all.map((k) => `let w${k} = vec4<f32>(${[0, 1, 2, 3].map((j) => element(k, j)).join(', ')});`).join('\n  ')}
   for (var b = 0u; b < ${batch}u; b++) {
-    packed[b * ${size}u + item] = ${all.map((k) => `${loaded(`pi[b * ${numBases}u + ${k}u]`, dtype, target)} * w${k}`).join(' + ')};
+    packed[b * ${size}u + to] = ${all.map((k) => `${loaded(`pi[b * ${numBases}u + ${k}u]`, dtype, target)} * w${k}`).join(' + ')};
   }`,
   })
 }
