@@ -9,18 +9,17 @@
 //   beats the engine's matrix product by a fifth, and moves kh I + kw O numbers a pixel instead of kh kw I + O.
 // - im2col, with a stride along the row, where most of D_v would be zeros: dY as plain rows times col[(p, q), (u, v, i)].
 // - on small maps the batch joins the pixels in a single matrix product, from channels-last x and dY.
-// - Winograd F(3x3, 2x2) (Lavin and Gray 2016, arXiv:1509.09308), for wide static layers: over tiles of 2x2 outputs
-//     dW = G^T [sum over tiles of (A dY A^T) o (B^T x B)] G,    2.25 times fewer multiplications,
-//   in chunks of samples whose transformed maps stay in the cache.
+// - Winograd, for wide static layers (winograd.ts).
 // The engine's product copies a transposed operand slowly, so a wide one is never transposed. Zero rows come by Concat: Pad
 // runs on one thread.
 
 import { hostTensor, sizeOf } from '@dynconv/core'
 import type { ModelBuilder } from '../model.ts'
-import { columnShifts, type GatherIndex, im2colPixels, pixelBlocks, pixelRuns, rowShiftPixels, rowShifts, shiftWalk, winogradGrad, winogradInput } from './indices.ts'
-import { type BlockedConv, conv, filled, indices, microsoftDomain, pointwise, reorderInput } from './nchwc.ts'
+import { columnShifts, type GatherIndex, im2colPixels, pixelBlocks, pixelRuns, rowShiftPixels, rowShifts, shiftWalk } from './indices.ts'
+import { type BlockedConv, conv, filled, indices, pointwise, reorderInput } from './nchwc.ts'
 import type { ConvCase } from './support.ts'
 import { kernelOrder } from './views.ts'
+import { suitsWinograd, winograd } from './winograd.ts'
 
 /** The images of one convolution, in the orders that the forms read; each is made when it is first asked for. */
 export interface FilterGradSources {
@@ -50,8 +49,6 @@ export interface FilterGrad {
 
 /** From this height on each sample has its own product in a static gradient; below, the batch joins the pixels. */
 const leastHeightPerSample = 16
-/** How many bytes of a transformed map a Winograd chunk may have: it should stay in the cache. */
-const winogradChunkBytes = 2 * 2 ** 20
 
 /**
  * A kernel gradient for every sample: pieces [N, ...]. (`c` has no groups: they are samples. See `withoutGroups`.)
@@ -79,7 +76,7 @@ export function filterGradPerSample(model: ModelBuilder, c: ConvCase, from: Filt
 /** The filter gradient of the whole batch: pieces [1, ...]. */
 export function filterGrad(model: ModelBuilder, c: ConvCase, from: FilterGradSources, block: number): FilterGrad {
   const { batch, inChannels, outChannels, rows, columns } = c
-  if (suitsWinograd(c)) return { pieces: [winograd(model, c, from)], order: 'uvIiOo' }
+  if (suitsWinograd(c)) return { pieces: [winograd(model, c, from.xLast(), from.dyLast())], order: 'uvIiOo' }
   if (rows.output >= leastHeightPerSample || inChannels < block) {
     const { pieces, order } = filterGradPerSample(model, c, from, block)
     return { pieces: pieces.map((piece) => model.sum(piece, [0], true)), order }
@@ -211,49 +208,4 @@ function take(model: ModelBuilder, data: string, shape: readonly [number, number
   if (index.length === rows && index.every((v, i) => v === i)) return data
   const padded = index.includes(rows) ? model.concat([data, filled(model, 0, [outer, 1, inner])], 1) : data
   return model.op('Gather', [padded, indices(model, index)], { axis: 1 })
-}
-
-// Winograd
-
-function suitsWinograd(c: ConvCase): boolean {
-  const axes = [c.rows, c.columns]
-  const same = axes.every((a) => a.kernel === 3 && a.stride === 1 && a.dilation === 1 && a.before === 1 && a.input === a.output && a.input % 2 === 0)
-  return same && c.inChannels >= 64 && c.outChannels >= 64
-}
-
-// B^T x B on 4x4 windows of x, A dY A^T on 2x2 tiles of dY, G^T [..] G on the sums: each a product with one matrix, the
-// Kronecker square of the 1-D transform, with the window's places as rows. The 1-D transforms are those of F(2, 3) with
-// the roles of filter and output exchanged.
-const inputTransform = [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]] // prettier-ignore
-const gradTransform = [[1, 0], [1, 1], [1, -1], [0, -1]]
-const resultTransform = [[1, 0.5, 0.5, 0], [0, 0.5, -0.5, 0], [0, 0.5, 0.5, 1]] // prettier-ignore
-
-function kroneckerSquare(model: ModelBuilder, m: readonly (readonly number[])[]): string {
-  const values = m.flatMap((a) => m.map((b) => a.flatMap((x) => b.map((y) => x * y)))).flat()
-  const rows = m.length ** 2
-  return model.constant(hostTensor('float32', [rows, values.length / rows], Float32Array.from(values)))
-}
-
-function winograd(model: ModelBuilder, c: ConvCase, from: FilterGradSources): string {
-  const [height, width, inChannels, outChannels] = [c.rows.input, c.columns.input, c.inChannels, c.outChannels]
-  const tiles = (height * width) / 4
-  const perSample = 16 * tiles * Math.max(inChannels, outChannels) * 4
-  const chunk = Math.max(1, Math.min(c.batch, Math.floor(winogradChunkBytes / perSample)))
-  const padded = model.concat([images(model, from.xLast(), c.batch, height * width, inChannels), filled(model, 0, [c.batch, 1, inChannels])], 1)
-  const x = model.reshape(padded, [c.batch * (height * width + 1), inChannels])
-  const dy = model.reshape(from.dyLast(), [c.batch * height * width, outChannels])
-  let sum: string | undefined
-  for (let first = 0; first < c.batch; first += chunk) {
-    const samples = Math.min(chunk, c.batch - first)
-    const transform = (data: string, index: GatherIndex, places: number, channels: number, matrix: readonly (readonly number[])[]): string => {
-      const windows = model.reshape(model.op('Gather', [data, indices(model, index)], { axis: 0 }), [places, samples * tiles * channels])
-      return model.reshape(model.op('MatMul', [kroneckerSquare(model, matrix), windows]), [16, samples * tiles, channels])
-    }
-    const v = transform(x, winogradInput(height, width, samples, first), 16, inChannels, inputTransform)
-    const e = transform(dy, winogradGrad(height, width, samples, first), 4, outChannels, gradTransform)
-    const part = model.op('FusedMatMul', [v, e], { transA: 1 }, { domain: microsoftDomain })
-    sum = sum === undefined ? part : model.op('Add', [sum, part])
-  }
-  const result = model.op('MatMul', [kroneckerSquare(model, resultTransform), model.reshape(sum ?? '', [16, inChannels * outChannels])])
-  return model.reshape(result, [1, 9 * inChannels * outChannels])
 }
