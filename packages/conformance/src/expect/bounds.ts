@@ -62,7 +62,7 @@ const ulps =
 // may flush it to 0 (WGSL section 15.7.1 allows that of every operation).
 const rounded = <K extends OpName>(a: Application<K>): Bound => {
   const dtype = a.types[0]?.dtype ?? 'float32'
-  const least = smallestNormal(dtype)
+  const least = isFloatType(dtype) ? smallestNormal(dtype) : 0
   return { ulps: first(a.outputs).data.map((y) => (roundTo(dtype, y) === y && Math.abs(y) >= least ? 0 : 1)) }
 }
 
