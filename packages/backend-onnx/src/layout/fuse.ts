@@ -10,7 +10,7 @@
 //
 // A node that a later one takes in is `absorbed`: the later one, the root, emits both.
 
-import { type Graph, type Node, type NodeOf, sameShape, type StaticShape, typeOf, useCounts, type ValueId, producers } from '@dynconv/core'
+import { type Graph, type Node, type NodeOf, producers, sameShape, type StaticShape, typeOf, useCounts, type ValueId } from '@dynconv/core'
 import { type Assignment, blockedNode, channelNorms, neededNodes, shapeOf } from './assign.ts'
 
 /** A sum that one node, its root, computes. */

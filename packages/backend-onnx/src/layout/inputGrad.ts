@@ -117,17 +117,18 @@ function repeatBias(model: ModelBuilder, bias: string, samples: number, residues
 }
 
 // Every value at the first pixel of its stride's cell, zeros elsewhere: [M, P, Q, b] -> [M, P, sh, Q, sw, b]. A Concat with
-// zeros along the columns, then along the rows; Pad does the same on a single thread.
+// zeros along the columns, then along the rows; Pad does the same on a single thread. (The zeros are as large as images, so
+// the engine makes them when it loads the model, instead of the file holding them.)
 function spread(model: ModelBuilder, t: string, c: ConvCase, block: number): string {
   const [p, q, sh, sw] = [c.rows.output, c.columns.output, c.rows.stride, c.columns.stride]
   const images = (c.batch * c.inChannels) / block
-  let x = t
-  if (sw > 1) x = model.concat([model.reshape(x, [images * p * q, block]), filled(model, 0, [images * p * q, (sw - 1) * block])], 1)
-  if (sh > 1) {
-    const row = q * sw * block
-    x = model.concat([model.reshape(x, [images * p, row]), filled(model, 0, [images * p, (sh - 1) * row])], 1)
+  const behind = (x: string, rows: number, length: number, times: number): string => {
+    if (times === 0) return x
+    const zeros = model.op('Expand', [model.float(0), model.ints([rows, times * length])])
+    return model.concat([model.reshape(x, [rows, length]), zeros], 1)
   }
-  return model.reshape(x, [c.batch, c.inChannels, c.rows.input, c.columns.input])
+  const columns = behind(t, images * p * q, block, sw - 1)
+  return model.reshape(behind(columns, images * p, q * sw * block, sh - 1), [c.batch, c.inChannels, c.rows.input, c.columns.input])
 }
 
 // What a convolution could not add by itself.
