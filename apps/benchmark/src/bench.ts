@@ -74,6 +74,7 @@ async function measure(options: BenchOptions, workload: Workload, peer: Peer | u
     const timings = await interleave([...own, ...foreign], {
       rounds: options.rounds,
       warmup: options.warmup,
+      restMs: 50,
       progress: (done, total) => options.progress(workload.name, done, total),
     })
     for (const variant of own) options.explain?.(`${workload.name}, ${variant.name}:\n${variant.explain()}`)

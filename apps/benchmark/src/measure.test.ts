@@ -8,7 +8,7 @@ test('quantiles are linear between neighbours', () => {
   expect(() => quantile([], 0.5)).toThrow('there are no values')
 })
 
-test('variants take turns, and warm-up rounds do not count', async () => {
+test('variants take turns, another one first each round, and warm-up rounds do not count', async () => {
   const order: string[] = []
   const variant = (name: string, times: number[]): { name: string; run: () => Promise<number> } => ({
     name,
@@ -18,8 +18,8 @@ test('variants take turns, and warm-up rounds do not count', async () => {
     },
   })
   const seen: number[] = []
-  const [a, b] = await interleave([variant('a', [99, 2, 4]), variant('b', [99, 1, 8])], { rounds: 2, warmup: 1, progress: (done) => seen.push(done) })
-  expect(order).toEqual(['a', 'b', 'a', 'b', 'a', 'b'])
+  const [a, b] = await interleave([variant('a', [99, 2, 4]), variant('b', [99, 1, 8])], { rounds: 2, warmup: 1, restMs: 0, progress: (done) => seen.push(done) })
+  expect(order).toEqual(['a', 'b', 'b', 'a', 'a', 'b'])
   expect(seen).toEqual([1, 2, 3, 4, 5, 6])
   expect(a?.samplesMs).toEqual([2, 4])
   expect(a?.medianMs).toBe(3)

@@ -1,5 +1,9 @@
 // Interleaved measurement: every variant of a workload runs once in each round, so that a slow minute of the machine slows
-// all of them. Verdicts are medians, and ratios taken pair by pair within a round.
+// all of them. Another one begins each round, and each waits a little before it starts: the threads of the library that ran
+// last may still be spinning, and would take the cores from whoever comes next. Verdicts are medians, and ratios taken pair
+// by pair within a round.
+
+import { setTimeout as pause } from 'node:timers/promises'
 
 /** Something to time. */
 export interface Variant {
@@ -21,6 +25,8 @@ export interface Timing {
 export interface MeasureOptions {
   readonly rounds: number
   readonly warmup: number
+  /** Milliseconds of rest before each run. */
+  readonly restMs: number
   /** Told after each run. */
   readonly progress?: (done: number, total: number) => void
 }
@@ -31,9 +37,11 @@ export async function interleave(variants: readonly Variant[], options: MeasureO
   const total = (options.warmup + options.rounds) * variants.length
   let done = 0
   for (let round = -options.warmup; round < options.rounds; round++) {
-    for (const [i, variant] of variants.entries()) {
-      const ms = await variant.run()
-      if (round >= 0) samples[i]?.push(ms)
+    for (let turn = 0; turn < variants.length; turn++) {
+      const i = (turn + round + options.warmup) % variants.length
+      await pause(options.restMs)
+      const ms = await variants[i]?.run()
+      if (round >= 0 && ms !== undefined) samples[i]?.push(ms)
       options.progress?.(++done, total)
     }
   }
