@@ -100,7 +100,7 @@ async function trainAll(backend: Backend, data: Data, interrupt: SignalInterrupt
 
 async function conclude(outcomes: readonly Outcome[], backend: Backend, data: Data): Promise<void> {
   const { out, json } = options
-  console.log(`\n${table(outcomes)}`)
+  console.log(`\n${table(outcomes)}\n${chance(outcomes, data.test.count)}`)
   const report = join(out, 'report.html')
   // Drawing takes longer to load than all the rest.
   const { reportHtml } = await import('./report.ts')
@@ -128,6 +128,13 @@ async function conclude(outcomes: readonly Outcome[], backend: Backend, data: Da
     [`pnpm train summary ${last} --images 8`, 'what each layer costs, and how it is computed'],
   ] as const
   console.log(`\nwrote\n${columns(written)}\n\nnext\n${columns(next)}`)
+}
+
+// The standard error of a fraction p of n images is sqrt(p (1 - p) / n); of a difference of two, sqrt(2) times that.
+function chance(outcomes: readonly Outcome[], images: number): string {
+  const p = outcomes.reduce((sum, outcome) => sum + figuresOf(outcome).accuracy, 0) / outcomes.length
+  const error = Math.sqrt((2 * p * (1 - p)) / images)
+  return `On ${formatCount(images)} images, accuracies differ by about ${formatPercent(error)} by chance alone.`
 }
 
 function columns(rows: readonly (readonly [string, string])[]): string {
