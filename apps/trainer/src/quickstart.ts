@@ -27,7 +27,7 @@ import { terminalProgress } from './terminal.ts'
 const CHECKED_IMAGES = 100
 const BASES = 4
 
-const base = { dataset: 'fashion-small', model: 'resnet8', epochs: 8, batch: 32, lr: 0.1, augment: 'flip', seed: 1 }
+const base = { dataset: 'fashion-small', model: 'resnet8', epochs: 6, batch: 32, lr: 0.1, augment: 'flip', seed: 1 }
 const runs = [
   { name: 'static', label: 'ordinary convolutions', config: checkConfig({ ...base, bases: 1 }) },
   { name: 'dynamic', label: `dynamic convolutions, K=${BASES}`, config: checkConfig({ ...base, bases: BASES }) },
