@@ -12,8 +12,10 @@ import {
   GraphError,
   type HostTensor,
   isStatic,
+  MemoryLedger,
   type MemoryReport,
   type Node,
+  ownState,
   type StateInit,
   type StateStore,
   typeOf,
@@ -22,7 +24,6 @@ import {
 import { OnnxExecutable } from './executable.ts'
 import { blockedLayouts } from './layout/layouts.ts'
 import type { LayoutPolicy } from './lowering.ts'
-import { MemoryLedger } from './memory.ts'
 import { buildProgram } from './program.ts'
 import { type Engine, loadEngine, type Optimisation, type Session } from './session.ts'
 import { type ConvertState, OnnxState } from './state.ts'
@@ -110,7 +111,7 @@ export class OnnxBackend implements Backend {
       const supported = this.supports(node, graph)
       if (supported !== true) throw new UnsupportedOpError({ backend: this.name, op: node.op, reason: supported.reason })
     }
-    const state = stateOf(graph, options.state)
+    const state = ownState('onnx', graph, options.state, (store) => store instanceof OnnxState)
     const { model, ...program } = buildProgram(graph, this.#layouts.policy(graph))
     for (const s of program.states) state?.checkType(s.name, s.dtype, s.shape)
     const session = await this.#load(model)
@@ -154,14 +155,4 @@ export class OnnxBackend implements Backend {
   #check(): void {
     if (this.#disposed) throw new DisposedError('onnx: this backend was disposed')
   }
-}
-
-function stateOf(graph: Graph, store: StateStore | undefined): OnnxState | undefined {
-  if (store === undefined) {
-    const [first] = graph.states
-    if (first) throw new GraphError(`onnx: the graph reads the state '${first.name}' (of ${graph.states.length}); pass { state } from createState`)
-    return undefined
-  }
-  if (!(store instanceof OnnxState)) throw new GraphError('onnx: the state belongs to another backend; make it with this one\'s createState')
-  return store
 }

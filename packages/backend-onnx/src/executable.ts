@@ -10,12 +10,12 @@ import {
   type Graph,
   GraphError,
   type HostTensor,
+  type MemoryLedger,
   sameShape,
   ShapeError,
   sizeOf,
   typeOf,
 } from '@dynconv/core'
-import type { MemoryLedger } from './memory.ts'
 import type { Program } from './program.ts'
 import type { Engine, OrtTensor, Session } from './session.ts'
 import { type OnnxState, Queue } from './state.ts'

@@ -9,13 +9,13 @@ import {
   formatShape,
   GraphError,
   type HostTensor,
+  type MemoryLedger,
   sameShape,
   ShapeError,
   type StateInit,
   type StateStore,
 } from '@dynconv/core'
 import type { Layout } from './lowering.ts'
-import type { MemoryLedger } from './memory.ts'
 
 /** Brings a state (a weight, on the host) from one layout to another. */
 export type ConvertState = (value: HostTensor, from: Layout, to: Layout) => HostTensor

@@ -1,8 +1,7 @@
 // Host tensors <-> ONNX Runtime tensors. On the CPU provider both are memory of this process: a host tensor is fed without a
 // copy.
 
-import { type DataOf, type DeviceTensor, DisposedError, type DType, DTypeError, type HostTensor, type StaticShape } from '@dynconv/core'
-import type { MemoryLedger } from './memory.ts'
+import { type DataOf, type DeviceTensor, DisposedError, type DType, DTypeError, type HostTensor, type MemoryLedger, type StaticShape } from '@dynconv/core'
 import type { Engine, OrtTensor } from './session.ts'
 
 /** `t` for ONNX Runtime, over the same memory. */

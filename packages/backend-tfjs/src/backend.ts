@@ -15,8 +15,10 @@ import {
   type HostTensor,
   hostTensor,
   isStatic,
+  MemoryLedger,
   type MemoryReport,
   type Node,
+  ownState,
   type StateInit,
   type StateStore,
   typeOf,
@@ -27,7 +29,6 @@ import type { Tf } from './composed/tf.ts'
 import { TfjsExecutable } from './executable.ts'
 import type { Executor } from './executor.ts'
 import { type EngineName, loadTf } from './load.ts'
-import { MemoryLedger } from './memory.ts'
 import { TfjsState } from './state.ts'
 import { TfjsTensor } from './tensors.ts'
 
@@ -111,7 +112,7 @@ export class TfjsBackend implements Backend {
       const supported = this.supports(node, graph)
       if (supported !== true) throw new UnsupportedOpError({ backend: this.name, op: node.op, reason: supported.reason })
     }
-    const state = stateOf(graph, options.state)
+    const state = ownState('tfjs', graph, options.state, (store) => store instanceof TfjsState)
     for (const s of graph.states) state?.checkType(s.name, s.dtype, s.shape)
     const { notes, ...loaded } = await this.#executor.load(graph, state)
     const executable = new TfjsExecutable({
@@ -147,14 +148,4 @@ export class TfjsBackend implements Backend {
   #check(): void {
     if (this.#disposed) throw new DisposedError('tfjs: this backend was disposed')
   }
-}
-
-function stateOf(graph: Graph, store: StateStore | undefined): TfjsState | undefined {
-  if (store === undefined) {
-    const [first] = graph.states
-    if (first) throw new GraphError(`tfjs: the graph reads the state '${first.name}' (of ${graph.states.length}); pass { state } from createState`)
-    return undefined
-  }
-  if (!(store instanceof TfjsState)) throw new GraphError("tfjs: the state belongs to another backend; make it with this one's createState")
-  return store
 }

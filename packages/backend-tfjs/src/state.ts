@@ -2,8 +2,7 @@
 // session); what a store promises is the same: runs, reads and writes follow each other in the order in which they were
 // asked for, and what goes in or comes out is a copy.
 
-import { copyHostTensor, DisposedError, type DType, DTypeError, formatShape, GraphError, type HostTensor, sameShape, type Shape, ShapeError, type StateInit, type StateStore, type StaticShape } from '@dynconv/core'
-import type { MemoryLedger } from './memory.ts'
+import { copyHostTensor, DisposedError, type DType, DTypeError, formatShape, GraphError, type HostTensor, type MemoryLedger, sameShape, type Shape, ShapeError, type StateInit, type StateStore, type StaticShape } from '@dynconv/core'
 
 /** Does one thing after another. */
 export class Queue {

@@ -1,8 +1,7 @@
 // A tensor that a user uploaded and holds.
 
-import { type DeviceTensor, DisposedError, type DType, type HostTensor, type StaticShape } from '@dynconv/core'
+import { type DeviceTensor, DisposedError, type DType, type HostTensor, type MemoryLedger, type StaticShape } from '@dynconv/core'
 import type { Resident } from './executor.ts'
-import type { MemoryLedger } from './memory.ts'
 
 /** A device tensor. It is freed when it is disposed and no run uses it any more. */
 export class TfjsTensor implements DeviceTensor {

@@ -1,10 +1,9 @@
 // The executor that calls `tf` op by op, on any TensorFlow.js engine, over core's `interpret`: values are freed exactly after
 // their last use.
 
-import { bytesPerElement, fromNumbers, type Graph, GraphError, type HostTensor, interpret, type Interpreter, type Kernel, type KernelTable, type Node, type OpName, sizeOf, type StateInit, type StaticShape, staticShape, supportOf, typeOf } from '@dynconv/core'
+import { bytesPerElement, fromNumbers, type Graph, GraphError, type HostTensor, interpret, type Interpreter, type Kernel, type KernelTable, type MemoryLedger, type Node, type OpName, sizeOf, type StateInit, type StaticShape, staticShape, supportOf, typeOf } from '@dynconv/core'
 import { type Executor, isHost, type Loaded, type Resident, type RunInput } from '../executor.ts'
 import { kernelTable } from '../kernels/table.ts'
-import type { MemoryLedger } from '../memory.ts'
 import { TfjsState } from '../state.ts'
 import { composedPrimitives } from './primitives.ts'
 import { probeQuirks } from './quirks.ts'

@@ -1,11 +1,10 @@
 // The executor of whole programs on TensorFlow's native library: a graph becomes one TensorFlow graph, a run one run of its
 // session. Only outputs come back to JavaScript.
 
-import { copyHostTensor, type Graph, GraphError, type HostTensor } from '@dynconv/core'
+import { copyHostTensor, type Graph, GraphError, type HostTensor, type MemoryLedger } from '@dynconv/core'
 import { probeQuirks } from '../composed/quirks.ts'
 import type { Tf } from '../composed/tf.ts'
 import { type Executor, isHost, type Loaded, type Resident, type RunInput } from '../executor.ts'
-import type { MemoryLedger } from '../memory.ts'
 import { type Binding, bindingOf, Session } from './binding.node.ts'
 import { buildProgram, emptyFeed, type Program } from './build.ts'
 import { chooseForms } from './forms.ts'

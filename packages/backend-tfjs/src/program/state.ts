@@ -1,8 +1,7 @@
 // States whose values live where they were last used: in the variables of one or several sessions, on the host, or both. A
 // session that runs gets what it lacks; what a run writes, only its own session has from then on.
 
-import { copyHostTensor, GraphError, type HostTensor, type StateInit } from '@dynconv/core'
-import type { MemoryLedger } from '../memory.ts'
+import { copyHostTensor, GraphError, type HostTensor, type MemoryLedger, type StateInit } from '@dynconv/core'
 import { TfjsState } from '../state.ts'
 
 /** A session, as a store of states sees it. */

@@ -1,7 +1,7 @@
-// The backend's own account of what it holds: device tensors, states, and the constants inside sessions. ONNX Runtime's
-// arena (intermediates of a run) is not in it: it is the engine's and lives as long as the session.
+// A backend's own account of what it holds: device tensors, states, constants of programs. Memory that an engine's own
+// allocator takes for the length of a run is not in it.
 
-import type { MemoryReport } from '@dynconv/core'
+import type { MemoryReport } from './contract.ts'
 
 /** Counts live tensors and bytes. */
 export class MemoryLedger {
