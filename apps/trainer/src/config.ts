@@ -7,7 +7,7 @@ import type { Augmentation } from '@dynconv/datasets'
 /** The values that some options choose from. */
 export const choices = {
   dataset: ['fashion-mnist', 'fashion-small', 'cifar10', 'cifar100', 'folder'],
-  model: ['resnet8', 'resnet14', 'resnet20', 'resnet18'],
+  model: ['resnet8', 'resnet14', 'resnet20', 'resnet18', 'mobilenetv2'],
   optimizer: ['sgd', 'adamw'],
   schedule: ['cosine', 'step', 'constant'],
 } as const
@@ -123,9 +123,9 @@ export const fields: { readonly [K in keyof RunConfig]: Field<RunConfig[K]> } = 
   trainSamples: number('train with this many images only, equally many per class', undefined, { integer: true, least: 1 }),
   testSamples: number('test with this many images only, equally many per class', undefined, { integer: true, least: 1 }),
   augment: text('crop, flip, both (crop,flip), or none', 'crop,flip', parseAugment),
-  model: choice('the residual network', choices.model, 'resnet8'),
+  model: choice('the network', choices.model, 'resnet8'),
   bases: number('K, basis kernels of each dynamic convolution; 1: ordinary convolutions', 4, { integer: true, least: 1 }),
-  width: number('channels of the first stage', undefined, { integer: true, least: 1 }),
+  width: number('channels of the first convolution; the others follow in proportion', undefined, { integer: true, least: 1 }),
   temperature: text('of the routing: a number, or start:end:epochs', '1', parseTemperature),
   epochs: number('passes over the training images', 10, { integer: true, least: 1 }),
   batch: number('images in a step', 128, { integer: true, least: 1 }),

@@ -41,3 +41,18 @@ test('the seed and the first temperature are in the network', () => {
   expect(network({ seed: 2 }).state()).not.toEqual(network({ seed: 1 }).state())
   expect(network({ seed: 2 }).state()).toEqual(network({ seed: 2 }).state())
 })
+
+test('large images are shrunk by the first layers, small ones are not', () => {
+  const names = (side: number, model: string): number => {
+    const input = { ...facts, height: side, width: side }
+    const net = buildNetwork(checkConfig({ width: 8, model, bases: 1 }), input)
+    return traceModule(net, { inputs: [{ shape: [1, 3, side, side] }] }).graph.nodes.filter((node) => node.op === 'maxPool2d').length
+  }
+  expect([names(64, 'resnet18'), names(65, 'resnet18')]).toEqual([0, 1])
+  const mobile = (side: number): number => {
+    const input = { ...facts, height: side, width: side }
+    const { graph } = traceModule(buildNetwork(checkConfig({ width: 8, model: 'mobilenetv2', bases: 1 }), input), { inputs: [{ shape: [1, 3, side, side] }] })
+    return Math.min(...graph.nodes.flatMap((node) => (node.op === 'conv2d' ? [Number(graph.values[node.outputs[0] ?? 0]?.shape[2])] : [])))
+  }
+  expect([mobile(64), mobile(96)]).toEqual([8, 3])
+})

@@ -1,35 +1,51 @@
 // The networks that a run can name, and what they cost layer by layer.
 
 import { type Backend, cost, type DynamicConvForm, DynamicConv2d, type Graph, type Module, prepare, producers, routings, temperatureState, traceModule } from '@dynconv/core'
-import { dynamic, ordinary, resnet } from '@dynconv/models'
+import { type ConvFactory, dynamic, mobilenetV2, ordinary, resnet } from '@dynconv/models'
 import { type ModelName, type RunConfig, temperatureOf } from './config.ts'
 import type { DataFacts } from './data.ts'
 
+// What every network takes from the run.
+interface Common {
+  readonly classes: number
+  readonly inChannels: number
+  readonly conv: ConvFactory
+  readonly seed: number
+  /** 'imagenet' shrinks large images at once. */
+  readonly stem: 'cifar' | 'imagenet'
+}
+
 interface Plan {
-  /** Channels of the first stage; each further stage has twice as many. */
+  /** Channels of the first convolution. */
   readonly width: number
-  /** Blocks in each stage. */
-  readonly blocks: readonly number[]
+  readonly build: (width: number, common: Common) => Module
+}
+
+// Each stage has twice the channels of the one before.
+function residual(width: number, blocks: readonly number[]): Plan {
+  return { width, build: (first, common) => resnet({ ...common, widths: blocks.map((_, stage) => first * 2 ** stage), blocks }) }
 }
 
 const plans: { readonly [M in ModelName]: Plan } = {
-  resnet8: { width: 16, blocks: [1, 1, 1] },
-  resnet14: { width: 16, blocks: [2, 2, 2] },
-  resnet20: { width: 16, blocks: [3, 3, 3] },
-  resnet18: { width: 64, blocks: [2, 2, 2, 2] },
+  resnet8: residual(16, [1, 1, 1]),
+  resnet14: residual(16, [2, 2, 2]),
+  resnet20: residual(16, [3, 3, 3]),
+  resnet18: residual(64, [2, 2, 2, 2]),
+  mobilenetv2: { width: 32, build: (first, common) => mobilenetV2({ ...common, width: first / 32 }) },
 }
 
+/** The longest side, in pixels, of images that the networks do not shrink before the first block. */
+const smallImage = 64
+
 /** The network of a run, with its initial values and the temperature of its first epoch. */
-export function buildNetwork(config: RunConfig, facts: Pick<DataFacts, 'classes' | 'channels'>): Module {
-  const { width, blocks } = plans[config.model]
-  const first = config.width ?? width
-  const net = resnet({
+export function buildNetwork(config: RunConfig, facts: Pick<DataFacts, 'classes' | 'channels' | 'height' | 'width'>): Module {
+  const { width, build } = plans[config.model]
+  const net = build(config.width ?? width, {
     classes: facts.classes.length,
     inChannels: facts.channels,
-    widths: blocks.map((_, stage) => first * 2 ** stage),
-    blocks,
     conv: config.bases > 1 ? dynamic({ numBases: config.bases }) : ordinary,
     seed: config.seed,
+    stem: Math.max(facts.height, facts.width) > smallImage ? 'imagenet' : 'cifar',
   })
   net.loadState(temperatureState(net, temperatureOf(config)(0)), { strict: false })
   return net

@@ -1,58 +1,77 @@
 #!/usr/bin/env node
-// The command: `dynconv-conformance [--backend NAME ...] [--mode MODE ...] [--filter TEXT ...]`. It prints what fails as it
-// comes and the counts at the end. Exit code 0: every lane ran and nothing failed; 1: something did; 2: wrong usage.
+// The command: `dynconv-conformance [--backend NAME ...] [--mode MODE ...] [--filter TEXT ...]`, and `... foreign` for vectors
+// that others computed. It prints what fails as it comes and the counts at the end. Exit code 0: every lane ran and nothing failed; 1: something did; 2: wrong usage.
 
 import { writeFileAtomic } from '@dynconv/core/node'
 import { SingleBar } from 'cli-progress'
-import yargs from 'yargs'
+import yargs, { type Argv } from 'yargs'
 import { hideBin } from 'yargs/helpers'
 import { allCases } from './cases/index.ts'
+import { foreignCommand } from './foreign/command.node.ts'
 import { formatResult, formatSummary, reportData, supportOf } from './run/report.ts'
 import type { Target } from './run/outcomes.ts'
 import { modes } from './run/plan.ts'
 import { type Result, runSuite } from './run/suite.ts'
 import { defaultTargets, targetOf } from './targets.node.ts'
 
+const backendOption = {
+  array: true,
+  string: true,
+  default: [...defaultTargets],
+  describe: 'reference, onnx, webgpu, tfjs, a file (./my-backend.js) or a package, with #export',
+} as const
+
+function suiteOptions(y: Argv) {
+  return y
+    .option('backend', backendOption)
+    .option('mode', { array: true, choices: modes, describe: 'all unless given' })
+    .option('filter', { array: true, string: true, describe: 'only cases whose id contains one of these texts' })
+    .option('bail', { number: true, describe: 'stop after so many failures' })
+    .option('json', { string: true, describe: 'write the result to this file' })
+    .option('support', { string: true, describe: 'write the table of what runs where (SUPPORT.md) to this file' })
+    .option('list', { boolean: true, describe: 'print the ids of the cases instead of running them' })
+    .example('$0 --backend ./my-backend.js', 'tries your own backend')
+    .example('$0 --backend onnx --mode gradient --filter conv2d', 'a part of the suite')
+}
+
+function foreignOptions(y: Argv) {
+  return y
+    .option('backend', backendOption)
+    .option('cases', { string: true, describe: "the folder of ONNX's node cases; where Debian's libonnx-testdata puts them unless given" })
+    .option('verbose', { boolean: true, describe: 'list every reason for which a case is out' })
+    .option('json', { string: true, describe: 'write the result to this file' })
+}
+
+type SuiteArguments = Awaited<ReturnType<typeof suiteOptions>['argv']>
+
 const parser = yargs(hideBin(process.argv))
   .scriptName('dynconv-conformance')
-  .usage('$0 [options]\n\nRuns every op, layer, small network and training step on backends, and compares with a float64 oracle.')
-  .option('backend', { array: true, string: true, default: [...defaultTargets], describe: 'reference, onnx, webgpu, a file (./my-backend.js) or a package, with #export' })
-  .option('mode', { array: true, choices: modes, describe: 'all unless given' })
-  .option('filter', { array: true, string: true, describe: 'only cases whose id contains one of these texts' })
-  .option('bail', { number: true, describe: 'stop after so many failures' })
-  .option('json', { string: true, describe: 'write the result to this file' })
-  .option('support', { string: true, describe: 'write the table of what runs where (SUPPORT.md) to this file' })
-  .option('list', { boolean: true, describe: 'print the ids of the cases instead of running them' })
-  .example('$0 --backend ./my-backend.js', 'tries your own backend')
-  .example('$0 --backend onnx --mode gradient --filter conv2d', 'a part of the suite')
+  .command('$0', 'Run every op, layer, small network and training step, and compare with a float64 oracle', suiteOptions, (args) => run(suite(args)))
+  .command('foreign', 'Run what PyTorch and the ONNX project computed, and compare with that', foreignOptions, (args) => run(foreignCommand(args)))
   .strict()
   .wrap(Math.min(120, process.stdout.columns || 120))
   .fail(false)
 
-const args = await parse()
-if (args) {
-  process.exitCode = await main(args).catch((error: unknown) => {
+// yargs throws some of its complaints at once, and rejects with others; the commands report their own.
+try {
+  await parser.parseAsync()
+} catch (error) {
+  complain(error, '\nsee --help')
+  process.exitCode = 2
+}
+
+async function run(command: Promise<number>): Promise<void> {
+  process.exitCode = await command.catch((error: unknown) => {
     complain(error)
     return 1
   })
-}
-
-// yargs throws some of its complaints at once, and rejects with others.
-async function parse(): Promise<Awaited<ReturnType<(typeof parser)['parseAsync']>> | undefined> {
-  try {
-    return await parser.parseAsync()
-  } catch (error) {
-    complain(error, '\nsee --help')
-    process.exitCode = 2
-    return undefined
-  }
 }
 
 function complain(error: unknown, help: string = ''): void {
   process.stderr.write(`error: ${error instanceof Error ? error.message.trim() : String(error)}${help}\n`)
 }
 
-async function main(options: NonNullable<typeof args>): Promise<number> {
+async function suite(options: SuiteArguments): Promise<number> {
   const { filter: filters } = options
   if (options.list) {
     for (const { id } of allCases()) if (!filters || filters.some((f) => id.includes(f))) process.stdout.write(`${id}\n`)

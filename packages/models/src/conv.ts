@@ -5,8 +5,11 @@ import { Conv2d, type Conv2dLayerOptions, DynamicConv2d, type DynamicConv2dOptio
 
 /** Where in a network a convolution stands. */
 export interface ConvSite {
-  /** The first convolution, one inside a block, a shortcut that changes the shape, or a 1x1 of a bottleneck. */
-  readonly role: 'stem' | 'block' | 'shortcut' | 'pointwise'
+  /**
+   * The first convolution, an ordinary one inside a block, a shortcut that changes the shape, a 1x1 that mixes channels,
+   * one that filters each channel by itself, or the last one, before the classifier.
+   */
+  readonly role: 'stem' | 'block' | 'shortcut' | 'pointwise' | 'depthwise' | 'head'
   /** The stage, counted from 1; 0 for the stem. */
   readonly stage: number
   /** The block within the stage, counted from 0. */
@@ -21,9 +24,11 @@ export const ordinary: ConvFactory = (options) => new Conv2d(options)
 
 /** What a dynamic factory takes beside the geometry. */
 export type DynamicOptions = Omit<DynamicConv2dOptions, keyof Conv2dLayerOptions> & {
-  /** Which convolutions are dynamic; those inside blocks unless given. */
+  /** Which convolutions are dynamic; those inside blocks unless given: all but stem, shortcuts and head. */
   readonly where?: (options: Conv2dLayerOptions, site: ConvSite) => boolean
 }
+
+const outside: readonly ConvSite['role'][] = ['stem', 'shortcut', 'head']
 
 /**
  * Dynamic convolutions inside blocks (or where `where` says), ordinary ones elsewhere.
@@ -31,6 +36,6 @@ export type DynamicOptions = Omit<DynamicConv2dOptions, keyof Conv2dLayerOptions
  * @example resnet18({ classes: 10, stem: 'cifar', conv: dynamic({ numBases: 4 }) })
  */
 export function dynamic(options: DynamicOptions = {}): ConvFactory {
-  const { where = (_, site) => site.role === 'block', ...routing } = options
+  const { where = (_, site) => !outside.includes(site.role), ...routing } = options
   return (geometry, site) => (where(geometry, site) ? new DynamicConv2d({ ...geometry, ...routing }) : new Conv2d(geometry))
 }

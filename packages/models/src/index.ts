@@ -1,2 +1,3 @@
 export * from './conv.ts'
+export * from './mobilenet.ts'
 export * from './resnet.ts'

@@ -1,8 +1,9 @@
 // Residual networks of basic blocks (He et al. 2016, arXiv:1512.03385). Names of parts are torchvision's (`layer1.0.conv1`),
 // so that its weights load by name; the CIFAR variants are those of the article's section 4.2 with projection shortcuts.
 
-import { BatchNorm2d, Conv2d, DynamicConv2d, kaimingNormal, Linear, MaxPool2d, Module, Sequential, type Tensor, ValueError, withSeed } from '@dynconv/core'
+import { BatchNorm2d, Linear, MaxPool2d, Module, Sequential, type Tensor, ValueError, withSeed } from '@dynconv/core'
 import { type ConvFactory, type ConvSite, ordinary } from './conv.ts'
+import { heInitialise } from './init.ts'
 
 /** Options of a residual network. */
 export interface ResNetOptions {
@@ -90,19 +91,6 @@ export class ResNet extends Module {
     if (this.maxpool) y = this.maxpool.forward(y)
     for (const stage of this.#stages) y = stage.forward(y)
     return this.fc.forward(y.mean([2, 3]))
-  }
-}
-
-/** He's initialisation, fan-out, for every kernel; each basis of a dynamic convolution is a kernel of its own. */
-function heInitialise(net: Module): void {
-  for (const module of net.namedModules().values()) {
-    if (module instanceof Conv2d) {
-      const [o = 1, , kh = 1, kw = 1] = module.weight.shape
-      module.weight.data = kaimingNormal(module.weight.shape, (o * kh * kw) / (module.options.groups ?? 1))
-    } else if (module instanceof DynamicConv2d) {
-      const [, o = 1, , kh = 1, kw = 1] = module.bases.shape
-      module.bases.data = kaimingNormal(module.bases.shape, (o * kh * kw) / (module.options.groups ?? 1))
-    }
   }
 }
 

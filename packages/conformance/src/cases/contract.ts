@@ -13,6 +13,7 @@ import {
   GraphError,
   type HostTensor,
   ops,
+  prepare,
   ShapeError,
   type StateInit,
   type StateStore,
@@ -42,6 +43,16 @@ function accumulator(): Graph {
   builder.writeState('total', 'buffer', 'float32', [3], total.add(x))
   builder.output('before', total)
   builder.output('after', total.add(x))
+  return builder.build()
+}
+
+// total' = total + x, to be held back when the sum of x is not finite.
+function guarded(): Graph {
+  const builder = new GraphBuilder(ops)
+  const x = builder.input('x', 'float32', [3])
+  const total = builder.readState('total', 'buffer', 'float32', [3])
+  builder.writeState('total', 'buffer', 'float32', [3], total.add(x))
+  builder.output('loss', x.sum())
   return builder.build()
 }
 
@@ -266,6 +277,20 @@ export function contractCases(): readonly ContractCase[] {
         found.same('the state after a run that failed', numbers(await state.read('total')), [13, 26, 39])
         executable.dispose()
         found.same('the state after its executable is gone', numbers(await state.read('total')), [13, 26, 39])
+      })
+    }),
+    contract('a run whose guard is not finite changes no state', async (backend, found) => {
+      await withStore(backend, [total], async (state) => {
+        const { graph } = prepare(guarded(), backend, { guard: 'loss' })
+        const executable = await backend.compile(graph, { state, guard: 'loss' })
+        for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+          const [loss] = await executable.run([tensor([1, bad, 3])])
+          found.that(`the loss with ${bad} is ${String(loss?.data)}`, !numbers(loss).every(Number.isFinite))
+          found.same(`the state after a run with ${bad}`, numbers(await state.read('total')), [10, 20, 30])
+        }
+        found.same('the loss of a good run', numbers((await executable.run([tensor([1, 2, 3])]))[0]), [6])
+        found.same('the state after it', numbers(await state.read('total')), [11, 22, 33])
+        executable.dispose()
       })
     }),
     contract('two executables share a store', async (backend, found) => {

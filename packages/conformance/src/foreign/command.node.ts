@@ -1,4 +1,4 @@
-// `dynconv-conformance --foreign`: the foreign vectors on the reference and on the backends that are named. Exit code 0:
+// `dynconv-conformance foreign`: the foreign vectors on the reference and on the backends that are named. Exit code 0:
 // all ran and passed; 1: a case failed, a backend did not start, or ONNX's cases are not installed.
 
 import { writeFileAtomic } from '@dynconv/core/node'

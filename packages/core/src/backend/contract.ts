@@ -62,6 +62,11 @@ export interface CompileOptions {
   readonly state?: StateStore
   /** The most bytes that a streamed intermediate (the per-sample kernels of a dynamic convolution's backward) may take. */
   readonly memoryBudgetBytes?: number
+  /**
+   * The name of a scalar output: a run in which it is not finite changes no state. A backend whose `guardsState` is not true
+   * need not look at it: `prepare` has then put the condition into the graph.
+   */
+  readonly guard?: string
 }
 
 /** A compiled graph. */
@@ -86,6 +91,8 @@ export interface Backend {
   readonly capabilities: Capabilities
   /** What each form of a dynamic convolution costs here; the count of multiply-adds and bytes unless given. */
   readonly dynamicConvCost?: DynamicConvCost
+  /** Whether it can hold back the states of a run after it has seen its outputs (`CompileOptions.guard`), which costs nothing. */
+  readonly guardsState?: boolean
   /** Whether this very node can run (asked per instance, with its types in `graph`). */
   supports(node: Node, graph: Graph): true | { readonly reason: string }
   /** State on this device. */

@@ -12,6 +12,8 @@ import { decodeSafetensors, encodeSafetensors } from './safetensors.ts'
 export interface CheckpointInfo {
   /** The updates made so far; undefined where it was saved without a training. */
   readonly steps?: number | undefined
+  /** The batches accumulated since the last update. */
+  readonly pending?: number | undefined
   /** The epochs completed. */
   readonly epoch?: number | undefined
   readonly seed?: number | undefined
@@ -40,11 +42,11 @@ const TRAINING_PREFIXES: readonly string[] = ['optimizer.', 'gradient.']
  * @example await saveCheckpoint('run/last', net, training, { epoch: 3, seed: 1 })
  * @throws FileError when the file cannot be written
  */
-export async function saveCheckpoint(path: string, module: Module, training?: Training, info: Omit<CheckpointInfo, 'steps'> = {}): Promise<string> {
+export async function saveCheckpoint(path: string, module: Module, training?: Training, info: Omit<CheckpointInfo, 'pending' | 'steps'> = {}): Promise<string> {
   checkPair('saveCheckpoint', module, training)
   const file = fileName(path)
   const state = training ? await training.state() : module.state()
-  const entry = JSON.stringify({ version: VERSION, ...(training ? { steps: training.steps } : {}), ...info })
+  const entry = JSON.stringify({ version: VERSION, ...(training ? { steps: training.steps, pending: training.pending } : {}), ...info })
   // 'pt' tells other readers that names and shapes are PyTorch's.
   await writeFileAtomic(file, encodeSafetensors(state, new Map([['format', 'pt'], [ENTRY, entry]])))
   return file
@@ -86,7 +88,7 @@ export async function restoreCheckpoint({ file, state, info }: Checkpoint, modul
     throw new GraphError(`${who}: it was saved without a training, so there is no optimizer state to go on from; call loadCheckpoint(path, module) before trainer()`)
   }
   checkState(who, await training.state(), state, true)
-  await training.loadState(state, info.steps)
+  await training.loadState(state, info.steps, info.pending)
 }
 
 function fileName(path: string): string {
@@ -119,7 +121,7 @@ function readInfo(text: string | undefined, file: string): CheckpointInfo {
   }
   const extras = field('extras')
   if (extras !== undefined && !isRecord(extras)) return fail('extras must be an object')
-  return { steps: integer('steps', 0), epoch: integer('epoch', 0), seed: integer('seed', Number.MIN_SAFE_INTEGER), extras }
+  return { steps: integer('steps', 0), pending: integer('pending', 0), epoch: integer('epoch', 0), seed: integer('seed', Number.MIN_SAFE_INTEGER), extras }
 }
 
 function isRecord(value: unknown): value is { readonly [name: string]: unknown } {

@@ -4,7 +4,7 @@
 
 import { GraphError } from '../backend/errors.ts'
 import { GraphBuilder } from '../graph/builder.ts'
-import { type Graph, type Node, type StateSlot, typeOf, type ValueId } from '../graph/graph.ts'
+import { type Graph, type Node, typeOf, type ValueId } from '../graph/graph.ts'
 import type { OpAttrs, OpName } from '../ops/attrs.ts'
 import type { ValueType } from '../ops/define.ts'
 import { ops } from '../ops/table.ts'
@@ -37,6 +37,8 @@ export interface RewriteOptions {
   readonly keep?: (index: number) => boolean
   /** Puts other dimensions in the place of those of inputs and states; attributes are the visitor's business. */
   readonly mapShape?: (shape: Shape) => Shape
+  /** What a state becomes instead of `update`, its next value, from that, its old value, and what `get` gives. */
+  readonly mapUpdate?: (update: Tensor, old: Tensor, get: Rewriting['get']) => Tensor
 }
 
 /**
@@ -78,17 +80,16 @@ export function rewrite(graph: Graph, visit: Visitor, options: RewriteOptions = 
   })
 
   for (const port of graph.outputs) builder.output(port.name, get(port.value))
-  for (const s of graph.states) carryUpdate(builder, s, mapShape(s.shape), get)
+  const mapUpdate = options.mapUpdate ?? ((update: Tensor): Tensor => update)
+  for (const s of graph.states) {
+    if (s.update !== undefined) builder.writeState(s.name, s.kind, s.dtype, mapShape(s.shape), mapUpdate(get(s.update), get(s.value), get))
+  }
   return builder.build()
 }
 
 /** Appends the same op with the same attributes on other inputs. */
 export function copyNode(builder: GraphBuilder, node: Node, inputs: readonly Tensor[]): readonly Tensor[] {
   return builder.emit<OpName>(node.op, node.attrs, inputs)
-}
-
-function carryUpdate(builder: GraphBuilder, s: StateSlot, shape: Shape, get: (id: ValueId) => Tensor): void {
-  if (s.update !== undefined) builder.writeState(s.name, s.kind, s.dtype, shape, get(s.update))
 }
 
 // Nodes are only ever appended, so the index grows along with the builder.

@@ -120,7 +120,44 @@ test('a loss that is not finite stops the training, with the step and the parame
   const run = async (): Promise<void> => {
     for (let i = 0; i < 5; i++) await training.step(...batch(6, i))
   }
-  await expect(run()).rejects.toThrow(/the loss is NaN at step 1; the first parameter that is not finite is '[a-z0-9.]+'|the loss is .* at step [0-9]+/)
+  await expect(run()).rejects.toThrow(/^training: the loss is (NaN|-?Infinity) at step \d+, all parameters are finite \(the largest value, \d.*, is in '[a-z0-9.]+'\); look at/)
+})
+
+test('the parameter that went first is named, and the batch has changed nothing', async () => {
+  for (const accumulate of [1, 2]) {
+    const training = await start(build(), { accumulate })
+    await training.step(...batch(6, 0))
+    const weight = await training.read('fc.weight')
+    await training.write('fc.weight', { ...weight, data: Float32Array.from(weight.data, (v, i) => (i === 2 ? Number.POSITIVE_INFINITY : v)) })
+    const before = await training.state()
+    await expect(training.step(...batch(6, 1))).rejects.toMatchObject({
+      message: `training: the loss is NaN at step ${2 - accumulate}; the first parameter that is not finite is 'fc.weight'; lower the rate or clip gradients`,
+      step: 2 - accumulate,
+      parameter: 'fc.weight',
+    })
+    expect(await training.state()).toEqual(before)
+    expect(training.pending).toBe(accumulate - 1)
+    await training.write('fc.weight', weight)
+    expect((await training.step(...batch(6, 1))).loss).toBeLessThan(10)
+  }
+})
+
+test('a training stopped between two accumulated batches goes on as if it had not', async () => {
+  const options = { accumulate: 3 }
+  const through = await start(build(), options)
+  for (let i = 0; i < 6; i++) await through.step(...batch(6, i))
+  const stopped = await start(build(), options)
+  for (let i = 0; i < 4; i++) await stopped.step(...batch(6, i))
+  const resumed = await start(build(), options)
+  await resumed.loadState(await stopped.state(), stopped.steps, stopped.pending)
+  for (let i = 4; i < 6; i++) await resumed.step(...batch(6, i))
+  expect(await resumed.state()).toEqual(await through.state())
+
+  await resumed.loadState(await stopped.state(), stopped.steps)
+  const sums = [...(await resumed.state())].filter(([name]) => name.startsWith('gradient.'))
+  expect(sums).not.toHaveLength(0)
+  for (const [, value] of sums) expect(value.data.every((v) => v === 0)).toBe(true)
+  await expect(resumed.loadState(await stopped.state(), 1, 3)).rejects.toThrow('loadState: pending must be an integer from 0 to accumulate - 1 = 2, got 3')
 })
 
 test('a last, smaller batch shares the state', async () => {

@@ -93,10 +93,16 @@ export class Training {
     return this.#steps
   }
 
+  /** How many batches are in the sums of gradients that the next update takes; 0 unless they are accumulated. */
+  get pending(): number {
+    return this.#pending
+  }
+
   /**
    * One batch: forward, backward and (every `accumulate`-th time) the update.
    *
-   * @throws NonFiniteError when the loss is not finite: with the step and the first parameter that is not
+   * @throws NonFiniteError when the loss is not finite: with the step and the first parameter that is not. The batch has then
+   * changed nothing.
    */
   async step(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
     const accumulate = this.#options.accumulate ?? 1
@@ -155,17 +161,25 @@ export class Training {
   }
 
   /**
-   * Takes back what `state` gave, with the count of updates. Nothing changes unless all fits.
+   * Takes back what `state` gave, with the count of updates and of batches accumulated since the last one (none: the sums of
+   * gradients start anew). Nothing changes unless all fits.
    *
-   * @throws ShapeError that lists the first names that do not fit
+   * @throws ShapeError that lists the first names that do not fit; ValueError for a count that cannot be
    */
-  async loadState(state: StateDict, steps: number): Promise<void> {
+  async loadState(state: StateDict, steps: number, pending: number = 0): Promise<void> {
     this.#alive()
+    const { accumulate = 1 } = this.#options
     if (!Number.isSafeInteger(steps) || steps < 0) throw new ValueError(`loadState: steps must be a non-negative integer, got ${steps}`)
+    if (!Number.isSafeInteger(pending) || pending < 0 || pending >= accumulate) {
+      throw new ValueError(`loadState: pending must be an integer from 0 to accumulate - 1 = ${accumulate - 1}, got ${pending}`)
+    }
     checkState('loadState', await this.state(), state, true)
-    for (const [name, value] of state) await this.#store.write(name, value)
+    for (const [name, value] of state) {
+      const anew = pending === 0 && name.startsWith('gradient.')
+      await this.#store.write(name, anew ? zeros(value.shape, value.dtype) : value)
+    }
     this.#steps = steps
-    this.#pending = 0
+    this.#pending = pending
     await this.sync()
   }
 
@@ -203,26 +217,34 @@ export class Training {
     const ready = this.#programs.get(key)
     if (ready) return ready
     const { memoryBudgetBytes } = this.#options
-    const budget = memoryBudgetBytes === undefined ? {} : { memoryBudgetBytes }
-    const prepared = prepare(traceProgram(this.module, this.#options, this.#slots, kind, inputs, targets), this.#options.backend, budget)
-    const executable = await this.#options.backend.compile(prepared.graph, { state: this.#store, ...budget })
+    const { backend } = this.#options
+    const options = {
+      ...(memoryBudgetBytes === undefined ? {} : { memoryBudgetBytes }),
+      ...(kind === 'step' || kind === 'gradients' ? { guard: 'loss' } : {}),
+    }
+    const prepared = prepare(traceProgram(this.module, this.#options, this.#slots, kind, inputs, targets), backend, options)
+    const executable = await backend.compile(prepared.graph, { state: this.#store, ...options })
     const explained = [formatChoices(prepared.choices), executable.explain()].filter(Boolean).join('\n')
     const program = { executable, outputs: prepared.graph.outputs.map((o) => o.name), explained }
     this.#programs.set(key, program)
     return program
   }
 
+  // The state is the one before the batch: what is not finite in it, an earlier update made so.
   async #notFinite(loss: number): Promise<NonFiniteError> {
+    const step = this.#steps
+    let largest = { name: '', size: -1 }
     for (const name of this.module.namedParameters().keys()) {
-      const values = toFloat64(await this.#store.read(name))
-      if (!values.every(Number.isFinite)) {
-        return new NonFiniteError(`training: the loss is ${loss} at step ${this.#steps}; the first parameter that is not finite is '${name}'; lower the rate or clip gradients`, {
-          step: this.#steps,
-          parameter: name,
-        })
+      const size = toFloat64(await this.#store.read(name)).reduce((m, v) => Math.max(m, Math.abs(v)), 0)
+      if (!Number.isFinite(size)) {
+        const message = `training: the loss is ${loss} at step ${step}; the first parameter that is not finite is '${name}'; lower the rate or clip gradients`
+        return new NonFiniteError(message, { step, parameter: name })
       }
+      if (size > largest.size) largest = { name, size }
     }
-    return new NonFiniteError(`training: the loss is ${loss} at step ${this.#steps}, all parameters are finite; look at this batch's inputs and targets`, { step: this.#steps })
+    const { name, size } = largest
+    const message = `training: the loss is ${loss} at step ${step}, all parameters are finite (the largest value, ${size.toPrecision(3)}, is in '${name}'); look at this batch's inputs and targets, or lower the rate`
+    return new NonFiniteError(message, { step })
   }
 }
 
