@@ -1,86 +1,129 @@
-// Runs the workloads, ours and the peer's, and collects the report.
+// Runs the workloads, ours and the peers', and collects the report.
 
-import type { Backend } from '@dynconv/core'
+import { type Ceilings, type GemmPeak, measureCeilings } from './ceilings.ts'
+import type { RunningEngine } from './engines.ts'
 import { describeMachine } from './machine.ts'
-import { interleave } from './measure.ts'
-import { layerVariant, type OwnVariant, stepVariant } from './ours.ts'
-import { Peer, type PeerMode, type PeerVariant } from './peer.ts'
-import { type Report, type Result, rowsOf } from './report.ts'
+import { interleave, type MeasureOptions } from './measure.ts'
+import type { PeakMemory } from './memory.ts'
+import { type Choice, choicesOf, ownInfo, ownVariant, type OwnVariant } from './ours.ts'
+import type { Peer, PeerVariant } from './peers/peer.ts'
+import { type Report, reportVersion, type Result, rowsOf } from './report.ts'
 import type { Workload } from './workloads.ts'
 
 /** What to run. */
 export interface BenchOptions {
-  readonly backend: Backend
+  readonly engines: readonly RunningEngine[]
+  readonly peers: readonly Peer[]
   readonly workloads: readonly Workload[]
-  readonly rounds: number
-  readonly warmup: number
-  /** The Python that has PyTorch; undefined: no peer. */
-  readonly python: string | undefined
-  readonly peerModes: readonly PeerMode[]
   readonly threads: number
-  /** Told what is being done: a workload's name and the share of it that is done. */
-  readonly progress: (workload: string, done: number, total: number) => void
+  readonly measure: Omit<MeasureOptions, 'progress'>
+  /** Whether the machine's ceilings are measured first. */
+  readonly ceilings: boolean
+  /** Measures the peak memory of a variant; unless given, nobody does. */
+  readonly memory?: (engine: string, workload: Workload, choice: Choice) => Promise<PeakMemory>
+  /** Peers that are not there, and why. */
+  readonly notRun?: readonly string[]
+  /** Told what is being done, and how many parts of it are. */
+  readonly progress?: (what: string, done: number, total: number) => void
   /** Told what the backend chose. */
   readonly explain?: (text: string) => void
 }
 
 /** Measures everything. */
 export async function bench(options: BenchOptions): Promise<Report> {
-  const notRun: string[] = []
-  const peer = await startPeer(options, notRun)
-  try {
-    const results: Result[] = []
-    for (const workload of options.workloads) results.push(await measure(options, workload, peer))
-    return {
-      machine: describeMachine(options.backend.capabilities.device, peer ? `PyTorch ${peer.version} (${options.threads} threads)` : 'none'),
-      rows: results.flatMap(rowsOf),
-      notRun: [...notRun, ...results.flatMap((r) => r.notRun)],
-    }
-  } finally {
-    peer?.stop()
+  const { engines, peers, workloads, measure: how } = options
+  const notRun: string[] = [...(options.notRun ?? [])]
+  const ceilings = options.ceilings ? await ceilingsOf(options) : undefined
+  const results: Result[] = []
+  for (const workload of workloads) results.push(await measure(options, workload, notRun))
+  return {
+    version: reportVersion,
+    machine: describeMachine(engines.map(({ name, backend }) => `${name}: ${backend.capabilities.device}`), peers.map((p) => p.description)),
+    method: [
+      `${how.rounds} interleaved rounds after ${how.warmup} to warm up, ${how.restMs} ms of rest before each turn; short work in bursts (at least ${how.burstMs ?? 30} ms, the first two runs dropped); ${options.threads} threads; raised malloc thresholds on all sides`,
+    ],
+    ceilings,
+    workloads,
+    rows: results.flatMap((result) => rowsOf(result, ceilings)),
+    notRun,
   }
 }
 
-async function startPeer(options: BenchOptions, notRun: string[]): Promise<Peer | undefined> {
-  if (options.python !== undefined) return Peer.start(options.python, options.threads)
-  notRun.push('PyTorch: no --peer PYTHON was given (a Python with torch: python3 -m venv V && V/bin/pip install torch numpy)')
-  return undefined
+async function ceilingsOf({ engines, peers, threads, progress }: BenchOptions): Promise<Ceilings> {
+  progress?.('what the machine can do', 0, 1)
+  const others: GemmPeak[] = []
+  for (const { vendor, gemmMacsPerSecond } of peers) if (gemmMacsPerSecond) others.push({ library: vendor, macsPerSecond: await gemmMacsPerSecond(), host: true })
+  const ceilings = await measureCeilings(engines, threads, others)
+  progress?.('what the machine can do', 1, 1)
+  return ceilings
 }
 
-async function measure(options: BenchOptions, workload: Workload, peer: Peer | undefined): Promise<Result> {
-  const { backend } = options
-  const notRun: string[] = []
+async function measure(options: BenchOptions, workload: Workload, notRun: string[]): Promise<Result> {
+  const { engines, peers, measure: how, progress } = options
   const own: OwnVariant[] = []
   const foreign: PeerVariant[] = []
-  try {
-    if (workload.kind === 'layer') {
-      for (const form of [undefined, 'kernels', 'outputs', 'auto'] as const) own.push(await layerVariant(backend, workload, form))
-    } else {
-      for (const isDynamic of [false, true]) own.push(await stepVariant(backend, workload, isDynamic))
+  // One variant that cannot run does not cost the others their row.
+  const attempt = async <T>(name: string, action: () => Promise<T>): Promise<T | undefined> => {
+    how.signal?.throwIfAborted()
+    try {
+      return await action()
+    } catch (error) {
+      how.signal?.throwIfAborted()
+      notRun.push(`${workload.name}: ${name}: ${error instanceof Error ? error.message : String(error)}`)
+      return undefined
     }
-    for (const mode of peer ? options.peerModes : []) {
-      for (const isDynamic of [false, true]) {
-        try {
-          const variant = await peer?.prepare(workload, isDynamic, mode)
-          if (!variant) continue
-          // torch.compile fails at its first run, not before.
-          await variant.run()
-          foreign.push(variant)
-        } catch (error) {
-          notRun.push(`${workload.name}: PyTorch ${mode} ${isDynamic ? 'dynamic' : 'static'}: ${error instanceof Error ? error.message : String(error)}`)
+  }
+  try {
+    const memories = new Map<string, PeakMemory>()
+    for (const engine of engines) {
+      for (const choice of choicesOf(workload)) {
+        const { name } = ownInfo(engine.name, workload, choice)
+        const variant = await attempt(name, () => ownVariant(engine, workload, choice))
+        if (variant) own.push(variant)
+      }
+    }
+    for (const peer of peers) {
+      const refusal = peer.refuses?.(workload)
+      if (refusal !== undefined) {
+        notRun.push(`${workload.name}: ${peer.vendor}: ${refusal}`)
+        continue
+      }
+      for (const mode of peer.modes) {
+        for (const numBases of [0, ...workload.bases]) {
+          const variant = await attempt(`${peer.vendor} ${mode} ${numBases ? `dynamic K=${numBases}` : 'static'}`, () => peer.prepare(workload, numBases, mode))
+          if (variant) foreign.push(variant)
         }
       }
     }
-    const timings = await interleave([...own, ...foreign], {
-      rounds: options.rounds,
-      warmup: options.warmup,
-      restMs: 50,
-      progress: (done, total) => options.progress(workload.name, done, total),
-    })
+    const variants = [...own, ...foreign]
+    const timings = await interleave(variants, { ...how, progress: (done, total) => progress?.(workload.name, done, total) })
     for (const variant of own) options.explain?.(`${workload.name}, ${variant.name}:\n${variant.explain()}`)
-    return { workload, timings, notRun }
+    const { memory } = options
+    if (memory && hasMemory(workload)) {
+      const tasks = engines.flatMap((engine) => choicesOf(workload).map((choice) => ({ engine: engine.name, choice, name: ownInfo(engine.name, workload, choice).name })))
+      for (const [i, { engine, choice, name }] of tasks.entries()) {
+        progress?.(`${workload.name}, memory`, i, tasks.length)
+        const peak = await attempt(`${name}, memory`, () => memory(engine, workload, choice))
+        if (peak) memories.set(name, peak)
+      }
+      for (const [i, variant] of foreign.entries()) {
+        progress?.(`${workload.name}, memory of peers`, i, foreign.length)
+        const peak = await attempt(`${variant.name}, memory`, async () => variant.peakMemory?.())
+        if (peak) memories.set(variant.name, peak)
+      }
+      progress?.(`${workload.name}, memory`, 1, 1)
+    }
+    return {
+      workload,
+      timings: timings.map((t, i) => ({ ...t, firstRunSeconds: variants[i]?.firstRunSeconds, work: own[i]?.work, memory: memories.get(t.name) })),
+    }
   } finally {
     for (const variant of own) variant.dispose()
-    for (const variant of foreign) await variant.free()
+    for (const variant of foreign) await variant.free().catch(() => undefined)
   }
+}
+
+// Of single layers the peak is the engine's slack more than anything else.
+function hasMemory({ group }: Workload): boolean {
+  return group !== 'layers' && group !== 'blocks'
 }

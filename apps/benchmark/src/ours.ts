@@ -1,68 +1,78 @@
-// The workloads on our own library.
+// The workloads on our own engines.
 
-import { type Backend, compile, Conv2d, crossEntropy, type DynamicConvForm, DynamicConv2d, type HostTensor, hostTensor, Module, Random, sgd, type Tensor, trainer } from '@dynconv/core'
-import { dynamic, ordinary, resnet } from '@dynconv/models'
-import type { Variant } from './measure.ts'
-import { type LayerWorkload, numBases, type StepWorkload } from './workloads.ts'
+import { type Backend, compile, type DynamicConvForm, type HostTensor, type Module, trainer } from '@dynconv/core'
+import { dynamic, ordinary } from '@dynconv/models'
+import type { RunningEngine } from './engines.ts'
+import { randomImages, randomLabels } from './images.ts'
+import { timed, type Variant, type VariantInfo } from './measure.ts'
+import { buildNetwork } from './networks.ts'
+import { inferenceWork, stepOptions, stepWork, type Work } from './work.ts'
+import { classesOf, inputShape, type Workload } from './workloads.ts'
 
 /** A variant that holds an engine's memory until it is disposed. */
 export interface OwnVariant extends Variant {
+  /** Seconds from a built network to its first result: tracing, planning, compiling, and the first run. */
+  readonly firstRunSeconds: number
+  readonly work: Work
   readonly explain: () => string
   readonly dispose: () => void
 }
 
-class Chain extends Module {
-  readonly layers: readonly Module[]
-
-  constructor(layers: readonly Module[]) {
-    super()
-    this.layers = layers
-  }
-
-  override forward(x: Tensor): Tensor {
-    return this.layers.reduce((y, layer) => layer.forward(y).relu(), x).mean([2, 3])
-  }
+/** What of a workload runs. */
+export interface Choice {
+  /** K, or 0 for ordinary convolutions. */
+  readonly numBases: number
+  readonly form: DynamicConvForm
 }
 
-/** A chain of static (form undefined) or dynamic convolutions. */
-export async function layerVariant(backend: Backend, workload: LayerWorkload, form: DynamicConvForm | undefined): Promise<OwnVariant> {
-  const { channels, size, batch, depth } = workload
-  const geometry = { inChannels: channels, outChannels: channels, kernelSize: 3, padding: 1, bias: false }
-  const net = new Chain(Array.from({ length: depth }, () => (form ? new DynamicConv2d({ ...geometry, numBases, form }) : new Conv2d(geometry))))
-  const shape = [batch, channels, size, size]
-  const compiled = await compile(net, { backend, inputs: [{ shape }] })
-  const x = normalImages(shape)
-  return {
-    name: form ? `dynamic ${form}` : 'static',
-    run: () => time(() => compiled.run([x])),
-    explain: () => compiled.explain(),
-    dispose: () => compiled.dispose(),
-  }
+/** The variants that a workload asks for. */
+export function choicesOf({ bases, everyForm }: Pick<Workload, 'bases' | 'everyForm'>): readonly Choice[] {
+  const forms: readonly DynamicConvForm[] = everyForm ? ['kernels', 'outputs', 'auto'] : ['auto']
+  return [{ numBases: 0, form: 'auto' as const }, ...bases.flatMap((numBases) => forms.map((form) => ({ numBases, form })))]
 }
 
-/** One training step of a residual network, static or dynamic. */
-export async function stepVariant(backend: Backend, workload: StepWorkload, isDynamic: boolean): Promise<OwnVariant> {
-  const { widths, blocks, batch, size } = workload
-  const net = resnet({ classes: 10, widths, blocks, conv: isDynamic ? dynamic({ numBases }) : ordinary })
-  const training = await trainer(net, { backend, loss: crossEntropy(), optimizer: sgd({ lr: 0.01, momentum: 0.9 }), metrics: () => ({}) })
-  const images = normalImages([batch, 3, size, size])
-  const random = new Random(2)
-  const labels = hostTensor('int32', [batch], Int32Array.from({ length: batch }, () => random.int(10)))
-  return {
-    name: isDynamic ? `K=${numBases}` : 'static',
-    run: () => time(() => training.step(images, labels)),
-    explain: () => training.explain(),
-    dispose: () => training.dispose(),
-  }
+/** How a variant is called. */
+export function ownInfo(library: string, { everyForm }: Pick<Workload, 'everyForm'>, { numBases, form }: Choice): VariantInfo {
+  const name = [library, numBases ? `dynamic K=${numBases}` : 'static', ...(everyForm && numBases ? [form] : [])].join(' ')
+  return { name, library, vendor: 'dynconv', numBases }
 }
 
-function normalImages(shape: readonly number[]): HostTensor {
-  const random = new Random(1)
-  return hostTensor('float32', shape, Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => random.normal()))
+/** A network of a workload, its convolutions as `choice` says. */
+export function ownNetwork({ net }: Pick<Workload, 'net'>, { numBases, form }: Choice): Module {
+  return buildNetwork(net, numBases ? dynamic({ numBases, form }) : ordinary)
 }
 
-async function time(work: () => Promise<unknown>): Promise<number> {
+/** A workload on an engine, in one variant. */
+export async function ownVariant({ name, backend }: RunningEngine, workload: Workload, choice: Choice): Promise<OwnVariant> {
+  const net = ownNetwork(workload, choice)
+  const images = randomImages(inputShape(workload))
+  const work = (workload.task === 'infer' ? inferenceWork : stepWork)(net, images, backend)
   const start = performance.now()
-  await work()
-  return performance.now() - start
+  const program = await ownProgram(net, workload, images, backend)
+  try {
+    await program.work()
+  } catch (error) {
+    program.dispose()
+    throw error
+  }
+  const firstRunSeconds = (performance.now() - start) / 1e3
+  return { ...ownInfo(name, workload, choice), firstRunSeconds, work, run: (times) => timed(times, program.work), explain: program.explain, dispose: program.dispose }
+}
+
+/** Compiled work. */
+export interface Program {
+  readonly work: () => Promise<unknown>
+  readonly explain: () => string
+  readonly dispose: () => void
+}
+
+/** A network's inference or training step on a backend. */
+export async function ownProgram(net: Module, workload: Workload, images: HostTensor, backend: Backend): Promise<Program> {
+  if (workload.task === 'infer') {
+    const compiled = await compile(net, { backend, inputs: [{ shape: images.shape }] })
+    return { work: () => compiled.run([images]), explain: () => compiled.explain(), dispose: () => compiled.dispose() }
+  }
+  const training = await trainer(net, { backend, ...stepOptions() })
+  const labels = randomLabels(workload.batch, classesOf(workload))
+  return { work: () => training.step(images, labels), explain: () => training.explain(), dispose: () => training.dispose() }
 }

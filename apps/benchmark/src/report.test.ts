@@ -1,25 +1,67 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { expect, test } from 'vitest'
-import type { Timing } from './measure.ts'
-import { formatReport, type Report, rowsOf } from './report.ts'
-import type { Workload } from './workloads.ts'
+import { timingOf } from './measure.ts'
+import { formatRatio } from './format.ts'
+import { mergeReports, readReport, type Report, rowsOf } from './report.ts'
+import { formatReport } from './terminal.ts'
+import { report, row } from './testing/reports.ts'
+import { allWorkloads, type Workload } from './workloads.ts'
 
-const workload: Workload = { kind: 'step', name: 'net', widths: [16], blocks: [1], batch: 8, size: 32 }
-const timing = (name: string, ...samplesMs: number[]): Timing => ({ name, samplesMs, medianMs: samplesMs[0] ?? 0, spread: 0 })
+const workload: Workload = { group: 'models', name: 'net', net: { kind: 'block', channels: 8, depth: 1 }, size: 8, batch: 8, task: 'infer', bases: [4], everyForm: false }
+const timing = (library: string, numBases: number, ...samples: number[]): ReturnType<typeof timingOf> =>
+  timingOf({ name: `${library} ${numBases ? 'dynamic' : 'static'}`, library, vendor: library.startsWith('PyTorch') ? 'PyTorch' : 'dynconv', numBases }, samples)
 
 test('each row is set against the static one of its own library, and ours against the best mode of the peer', () => {
   const rows = rowsOf({
     workload,
-    notRun: [],
-    timings: [timing('static', 10), timing('K=4', 15), timing('PyTorch eager static', 12), timing('PyTorch eager dynamic', 30), timing('PyTorch channels_last static', 8), timing('PyTorch channels_last dynamic', 40)],
+    timings: [timing('onnx', 0, 10), timing('onnx', 4, 15), timing('tfjs', 0, 20), timing('tfjs', 4, 22), timing('PyTorch eager', 0, 12), timing('PyTorch eager', 4, 30), timing('PyTorch cl', 0, 8), timing('PyTorch cl', 4, 40)],
   })
-  expect(rows.map((r) => r.toStatic)).toEqual([undefined, 1.5, undefined, 2.5, undefined, 5])
-  expect(rows.map((r) => r.toPeer)).toEqual([10 / 8, 15 / 30, undefined, undefined, undefined, undefined])
+  expect(rows.map((r) => r.toStatic?.value)).toEqual([undefined, 1.5, undefined, 1.1, undefined, 2.5, undefined, 5])
+  expect(rows.map((r) => r.toPeers['PyTorch']?.value)).toEqual([10 / 8, 15 / 30, 20 / 8, 22 / 30, undefined, undefined, undefined, undefined])
+  expect(rows[0]?.imagesPerSecond).toBe(800)
 })
 
-test('a noisy row has no plain verdict, and what did not run is told', () => {
-  const row = { workload: 'w', variant: 'dynamic auto', medianMs: 2, spread: 0.5, toStatic: 1.25, toPeer: undefined }
-  const machine = { cpu: 'c', cores: 2, memoryGiB: 4, platform: 'p', node: 'v20', backend: 'b', peer: 'none', date: 'd' }
-  const report: Report = { machine, rows: [row], notRun: ['PyTorch: no --peer'] }
-  expect(formatReport(report)).toContain('noisy (1.25)')
-  expect(formatReport(report)).toContain('not run: PyTorch: no --peer')
+test('a noisy ratio has no plain verdict', () => {
+  expect(formatRatio({ value: 1.25, spread: 0.05 })).toBe('1.25')
+  expect(formatRatio({ value: 1.25, spread: 0.5 })).toBe('noisy (1.25)')
+  expect(formatRatio({ value: Number.NaN, spread: Number.NaN })).toBe('noisy (NaN)')
+})
+
+test('the table tells the machine, each ratio and what did not run', () => {
+  const machine = { cpu: 'some cpu', cores: 2, memoryGiB: 4, platform: 'p', node: 'v20', engines: ['onnx: it'], peers: [], date: 'd' }
+  const rows = rowsOf({ workload, timings: [timing('onnx', 0, 10, 10, 10), timing('onnx', 4, 12, 12, 12)] })
+  const told: Report = { version: 1, machine, method: ['how'], workloads: [workload], rows, notRun: ['PyTorch: no --peer'] }
+  const text = formatReport(told)
+  for (const part of ['some cpu', 'onnx: it', 'peers: none', 'how', '1.20', 'not run: PyTorch: no --peer']) expect(text).toContain(part)
+})
+
+test('reports of one machine are put together, of two they are not', () => {
+  const a = report([row({ name: 'a', samples: [1] })])
+  const merged = mergeReports([a, report([row({ name: 'b', samples: [1] })])])
+  expect(merged.rows.map((r) => r.name)).toEqual(['a', 'b'])
+  expect(merged.notRun).toEqual(a.notRun)
+  expect(() => mergeReports([a, { ...a, machine: { ...a.machine, cpu: 'another' } }])).toThrow('different machines')
+})
+
+test('a report comes back from its file, and anything else is refused', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'report-'))
+  try {
+    const file = path.join(folder, 'r.json')
+    const text = JSON.stringify(report([row({ name: 'a', samples: [1, 2, 3] })]))
+    await writeFile(file, text)
+    expect((await readReport(file)).rows[0]?.medianMs).toBe(2)
+    await writeFile(file, text.slice(0, -20))
+    await expect(readReport(file)).rejects.toThrow('no JSON')
+    await writeFile(file, '{"version":0}')
+    await expect(readReport(file)).rejects.toThrow('no report of this benchmark')
+    await expect(readReport(path.join(folder, 'none'))).rejects.toThrow('there is no such file')
+  } finally {
+    await rm(folder, { recursive: true })
+  }
+})
+
+test('names of work are unique', () => {
+  expect(new Set(allWorkloads.map((w) => w.name)).size).toBe(allWorkloads.length)
 })

@@ -1,0 +1,99 @@
+// A budget: what ratios of a report may be at the most. Ratios only, for times depend on the machine and ratios hardly do:
+// dynamic to static, ours to a peer, memory to memory. Each has a margin for noise; a ratio that is too noisy for a verdict
+// does not pass.
+
+import { FormatError } from '@dynconv/core'
+import { readFileBytes } from '@dynconv/core/node'
+import { isNoisy, type Report, type Row } from './report.ts'
+
+/** What a budget can bound. */
+export const budgetMetrics = ['toStatic', 'toPeer', 'toStaticAndBases', 'memoryToStaticAndBases'] as const
+
+/** A quantity of a row. */
+export type BudgetMetric = (typeof budgetMetrics)[number]
+
+/** One bound. */
+export interface BudgetEntry {
+  readonly workload: string
+  readonly variant: string
+  readonly metric: BudgetMetric
+  /** With `toPeer`: whose. */
+  readonly peer?: string
+  readonly most: number
+}
+
+/** The file. */
+export interface Budget {
+  /** What the bounds are and on which machine they were seen, for people. */
+  readonly about: string
+  /** 0.1: ten percent over a bound still pass. */
+  readonly margin: number
+  readonly entries: readonly BudgetEntry[]
+}
+
+/** How an entry fared. */
+export interface BudgetVerdict {
+  readonly entry: BudgetEntry
+  readonly value: number | undefined
+  readonly verdict: 'within' | 'over' | 'noisy' | 'missing'
+}
+
+/** Sets a report against a budget. An entry that the report does not know is missing, which is a failure too. */
+export function checkBudget(report: Pick<Report, 'rows'>, budget: Budget): readonly BudgetVerdict[] {
+  return budget.entries.map((entry) => {
+    const row = report.rows.find((r) => r.workload === entry.workload && r.name === entry.variant)
+    const found = row && measured(row, entry)
+    if (!found) return { entry, value: undefined, verdict: 'missing' }
+    const most = entry.most * (1 + budget.margin)
+    if (isNoisy(found)) return { entry, value: found.value, verdict: 'noisy' }
+    return { entry, value: found.value, verdict: found.value <= most ? 'within' : 'over' }
+  })
+}
+
+/** The verdicts of two measurements of one budget: what was within its bound once is able to be. */
+export function betterOf(first: readonly BudgetVerdict[], second: readonly BudgetVerdict[]): readonly BudgetVerdict[] {
+  return first.map((a, i) => {
+    const b = second[i]
+    return a.verdict === 'within' || !b || b.verdict === 'missing' ? a : b
+  })
+}
+
+function measured(row: Row, { metric, peer = '' }: BudgetEntry): { readonly value: number; readonly spread: number } | undefined {
+  if (metric === 'toStatic') return row.toStatic
+  if (metric === 'toPeer') return Object.hasOwn(row.toPeers, peer) ? row.toPeers[peer] : undefined
+  const value = row[metric]
+  // Set against a count or a peak, not pair by pair: the row's own spread stands for the ratio's.
+  return value === undefined ? undefined : { value, spread: metric === 'toStaticAndBases' ? row.spread * value : 0 }
+}
+
+/** Reads a budget. @throws FormatError that says what is wrong with it; FileError when there is no such file */
+export async function readBudget(file: string): Promise<Budget> {
+  const text = new TextDecoder().decode(await readFileBytes(file))
+  const fail = (message: string, cause?: unknown): FormatError => new FormatError(message, { file, offset: 0, cause })
+  let found: unknown
+  try {
+    found = JSON.parse(text)
+  } catch (cause) {
+    throw fail(`this is no JSON: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
+  }
+  const is = (v: unknown): v is { readonly [key: string]: unknown } => typeof v === 'object' && v !== null
+  if (!is(found)) throw fail('a budget is an object { about, margin, entries }')
+  const { about, margin, entries } = found
+  if (typeof about !== 'string') throw fail('about must be a text')
+  if (typeof margin !== 'number' || !(margin >= 0)) throw fail(`margin must be a number from 0, got ${String(margin)}`)
+  if (!Array.isArray(entries) || !entries.length) throw fail('entries must be a list with something in it')
+  return {
+    about,
+    margin,
+    entries: entries.map((entry: unknown, i): BudgetEntry => {
+      if (!is(entry)) throw fail(`entries[${i}] must be an object`)
+      const { workload, variant, metric, peer, most } = entry
+      const known = budgetMetrics.find((m) => m === metric)
+      if (typeof workload !== 'string' || typeof variant !== 'string') throw fail(`entries[${i}] must name a workload and a variant`)
+      if (!known) throw fail(`entries[${i}].metric must be one of ${budgetMetrics.join(', ')}, got ${String(metric)}`)
+      if (typeof most !== 'number' || !(most > 0)) throw fail(`entries[${i}].most must be a positive number, got ${String(most)}`)
+      if (known === 'toPeer' && typeof peer !== 'string') throw fail(`entries[${i}].peer must name a peer`)
+      return { workload, variant, metric: known, most, ...(typeof peer === 'string' ? { peer } : {}) }
+    }),
+  }
+}

@@ -1,0 +1,33 @@
+// A report as one page that opens offline: plots, the whole table, the claims of the article beside what was found, what did
+// not run, and what everything was measured on.
+
+import { Page } from '@dynconv/page'
+import { articleRows } from './article.ts'
+import { figures } from './plots.ts'
+import type { Report } from './report.ts'
+import { ceilingLines, columnsOf, legendOf, machineLines } from './terminal.ts'
+
+/** The page's text. */
+export function reportHtml(report: Report): string {
+  const page = new Page('Dynamic convolution, measured')
+  for (const line of [...machineLines(report.machine), report.machine.date]) page.add('div', line, 'note')
+  const drawn = figures(report, page.document)
+  if (drawn.length) page.figures(drawn)
+  else page.add('p', 'Nothing was measured that could be drawn.', 'note')
+  const claims = articleRows(report)
+  if (claims.length) {
+    page.add('h2', 'The article’s section 4')
+    page.table(['', 'claimed there (GTX 1080 Ti)', 'found here'], claims.map(({ what, claimed, found }) => [what, claimed, found ?? 'not measured']))
+  }
+  page.add('h2', 'All rows')
+  const columns = columnsOf(report)
+  page.table(columns.map((c) => c.head), report.rows.map((row) => columns.map((c) => c.text(row))))
+  for (const line of legendOf(report)) page.add('div', line, 'note')
+  if (report.notRun.length) {
+    page.add('h2', 'Not run')
+    page.table(['what, and why'], report.notRun.map((line) => [line]))
+  }
+  page.add('h2', 'How it was measured')
+  for (const line of [...report.method, ...ceilingLines(report.ceilings)]) page.add('div', line, 'note')
+  return page.toString()
+}
