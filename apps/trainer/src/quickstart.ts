@@ -56,7 +56,7 @@ const options = await yargs(hideBin(process.argv))
   .scriptName('pnpm quickstart')
   .usage('$0\n\nTrains a small network twice, with ordinary and with dynamic convolutions, and compares them.')
   .options({ out: { type: 'string', default: join('runs', 'quickstart'), describe: 'the folder; an earlier quickstart there is replaced', requiresArg: true } })
-  .options({ threads: engineOptions.threads, ...jsonOption })
+  .options({ ...engineOptions, ...jsonOption })
   .strict()
   .parseAsync()
 
@@ -72,7 +72,7 @@ async function quickstart(): Promise<void> {
   await prepareFolder(options.out, true)
   const data = await loadData(runs[0].config)
   console.log(`${formatCount(data.train.count)} images of Fashion-MNIST to train with, ${formatCount(data.test.count)} to test with; ${base.model}, ${base.epochs} epochs each`)
-  await withBackend({ backend: 'onnx', threads: options.threads }, async (backend) => {
+  await withBackend(options, async (backend) => {
     console.log(backend.capabilities.device)
     using interrupt = listenForInterrupt(() => console.error('\nstopping after this step'))
     const outcomes = await trainAll(backend, data, interrupt)

@@ -78,6 +78,7 @@ async function programOn(tf: Tf, ledger: MemoryLedger): Promise<Executor> {
 export class TfjsBackend implements Backend {
   readonly name: string = 'tfjs'
   readonly capabilities: Capabilities
+  readonly guardsState: boolean = true
   readonly #executor: Executor
   readonly #ledger: MemoryLedger
   readonly #refusals: readonly string[]
@@ -114,7 +115,7 @@ export class TfjsBackend implements Backend {
     }
     const state = ownState('tfjs', graph, options.state, (store) => store instanceof TfjsState)
     for (const s of graph.states) state?.checkType(s.name, s.dtype, s.shape)
-    const { notes, ...loaded } = await this.#executor.load(graph, state)
+    const { notes, ...loaded } = await this.#executor.load({ graph, guard: options.guard }, state)
     const executable = new TfjsExecutable({
       graph,
       loaded: { ...loaded, notes: [this.capabilities.device, ...this.#refusals, ...notes] },

@@ -1,7 +1,7 @@
 // What the two executors (composed/, program/) have in common towards the backend: how a graph is loaded and run, where a
 // tensor lies, and where states live.
 
-import type { Capabilities, DType, Graph, HostTensor, Node, StateInit, StaticShape } from '@dynconv/core'
+import { type Capabilities, type DType, type Graph, type HostTensor, type Node, type StateInit, type StaticShape, toFloat64 } from '@dynconv/core'
 import type { TfjsState } from './state.ts'
 
 /** A tensor that an executor keeps. */
@@ -14,6 +14,14 @@ export interface Resident {
 
 /** What a loaded graph takes. */
 export type RunInput = HostTensor | Resident
+
+/** What is loaded. */
+export interface Source {
+  /** All shapes known. */
+  readonly graph: Graph
+  /** The scalar output that must be finite for states to change; they always do unless given. */
+  readonly guard?: string | undefined
+}
 
 /** A graph, ready to run. */
 export interface Loaded {
@@ -32,8 +40,14 @@ export interface Executor {
   upload(value: HostTensor): Resident
   createState(initial: readonly StateInit[]): TfjsState
   /** @param state of this executor, checked against the graph; undefined: the graph has none */
-  load(graph: Graph, state: TfjsState | undefined): Promise<Loaded>
+  load(source: Source, state: TfjsState | undefined): Promise<Loaded>
   dispose(): void
+}
+
+/** Whether a run that gave these outputs of `source` may change states. */
+export function passesGuard({ graph, guard }: Source, outputs: readonly HostTensor[]): boolean {
+  const value = guard === undefined ? undefined : outputs[graph.outputs.findIndex((o) => o.name === guard)]
+  return value === undefined || toFloat64(value).every(Number.isFinite)
 }
 
 /** Whether an input is still on the host. */

@@ -1,7 +1,7 @@
 // Options that several commands share, in yargs' terms.
 
 import type { Argv } from 'yargs'
-import { type BackendName, backendNames } from '../backend.ts'
+import { backendNames } from '../backend.ts'
 import { fieldNames, fields, flag, groups, type RunConfig } from '../config.ts'
 
 interface Described {
@@ -12,11 +12,11 @@ interface Described {
 
 /** Where and how to run. */
 export const engineOptions: {
-  readonly backend: Described & { readonly choices: readonly BackendName[]; readonly default: BackendName }
+  readonly backend: Described & { readonly choices: readonly string[]; readonly default: string }
   readonly threads: Described & { readonly type: 'number' }
 } = {
-  backend: { choices: backendNames, default: 'onnx', describe: 'the engine: ONNX Runtime, or the slow reference', group: 'Engine:' },
-  threads: { type: 'number', describe: 'threads of the engine [default: all cores]', group: 'Engine:', requiresArg: true },
+  backend: { choices: backendNames, default: 'onnx', describe: 'the engine: ONNX Runtime, TensorFlow.js (its first engine that works, or one of them), WebGPU, or the slow reference', group: 'Engine:' },
+  threads: { type: 'number', describe: 'threads of ONNX Runtime [default: all cores]', group: 'Engine:', requiresArg: true },
 }
 
 /** What every command takes. */

@@ -2,7 +2,7 @@
 // their last use.
 
 import { bytesPerElement, fromNumbers, type Graph, GraphError, type HostTensor, interpret, type Interpreter, type Kernel, type KernelTable, type MemoryLedger, type Node, type OpName, sizeOf, type StateInit, type StaticShape, staticShape, supportOf, typeOf } from '@dynconv/core'
-import { type Executor, isHost, type Loaded, type Resident, type RunInput } from '../executor.ts'
+import { type Executor, isHost, type Loaded, passesGuard, type Resident, type RunInput, type Source } from '../executor.ts'
 import { kernelTable } from '../kernels/table.ts'
 import { TfjsState } from '../state.ts'
 import { composedPrimitives } from './primitives.ts'
@@ -23,7 +23,8 @@ export async function composedExecutor(tf: Tf, ledger: MemoryLedger): Promise<Ex
     supports: (node, graph) => supportOf(node, graph, kernels, supports),
     upload: (value) => new TensorResident(toTf(tf, value), value),
     createState: (initial) => new TensorState(tf, initial, ledger),
-    load: async (graph, state) => {
+    load: async (source, state) => {
+      const { graph } = source
       if (state && !(state instanceof TensorState)) throw new GraphError("tfjs: the state belongs to another executor; make it with this backend's createState")
       const held = new Map<TfTensor, () => void>()
       const free = (t: TfTensor): void => {
@@ -49,7 +50,7 @@ export async function composedExecutor(tf: Tf, ledger: MemoryLedger): Promise<Ex
           ...(gone.length ? [`decomposed: ${gone.join(', ')}`] : []),
           ...convNotes(program.graph),
         ],
-        run: (inputs) => runOnce(tf, { graph, program, state, free, disown }, inputs),
+        run: (inputs) => runOnce(tf, { source, program, state, free, disown }, inputs),
         dispose: () => program.dispose(),
       } satisfies Loaded
     },
@@ -95,7 +96,7 @@ function convNotes(graph: Graph): readonly string[] {
 }
 
 interface Running {
-  readonly graph: Graph
+  readonly source: Source
   readonly program: Interpreter<TfTensor>
   readonly state: TensorState | undefined
   readonly free: (t: TfTensor) => void
@@ -103,7 +104,7 @@ interface Running {
   readonly disown: (t: TfTensor) => void
 }
 
-async function runOnce(tf: Tf, { graph, program, state, free, disown }: Running, inputs: readonly RunInput[]): Promise<readonly HostTensor[]> {
+async function runOnce(tf: Tf, { source, program, state, free, disown }: Running, inputs: readonly RunInput[]): Promise<readonly HostTensor[]> {
   const uploaded: TfTensor[] = []
   try {
     const bound = inputs.map((input) => {
@@ -119,9 +120,10 @@ async function runOnce(tf: Tf, { graph, program, state, free, disown }: Running,
     try {
       const results: HostTensor[] = []
       for (const [i, t] of outputs.entries()) {
-        const { dtype, shape } = typeOf(graph, graph.outputs[i]?.value ?? -1)
+        const { dtype, shape } = typeOf(source.graph, source.graph.outputs[i]?.value ?? -1)
         results.push(await download(t, dtype, staticShape('tfjs', shape)))
       }
+      if (!passesGuard(source, results)) return results
       // A new value that is not this run's own (an input, another state), or that two states take, is shared by a clone.
       const next = [...updates].map(([name, t]): readonly [string, TfTensor] => {
         if (!left.delete(t)) return [name, t.clone()]

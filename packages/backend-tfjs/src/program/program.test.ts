@@ -1,4 +1,4 @@
-import { type Backend, GraphBuilder, MemoryLedger, ops, randomGraph, tensor } from '@dynconv/core'
+import { type Backend, type Graph, GraphBuilder, MemoryLedger, ops, randomGraph, tensor } from '@dynconv/core'
 import { describe, expect, test } from 'vitest'
 import { tfjs, TfjsBackend } from '../backend.ts'
 import { loadTf } from '../load.ts'
@@ -6,15 +6,25 @@ import { families } from '../testing/cases.ts'
 import { compare, difference, randn } from '../testing/compare.ts'
 import { testedEngines } from '../testing/engines.ts'
 import { smallBatch, smallStep, smallTraining } from '../testing/net.ts'
-import { buildProgram } from './build.ts'
+import { buildBundle } from './build.ts'
+import type { ProgramChoices } from './executor.node.ts'
 import { chooseForms, type Forms } from './forms.ts'
 import type { TfNode } from './graph.ts'
+import type { Target } from './lowering.ts'
 import { encodeSavedModel } from './proto.ts'
 
 const cpu = { device: 'cpu', forms: (layer: Parameters<typeof chooseForms>[0]) => chooseForms(layer, 'cpu') } as const
 
+type Program = ReturnType<typeof buildBundle>['programs'][number]
+
+function build(graph: Graph, target: Target = cpu): Program {
+  const [program] = buildBundle([{ graph }], { losesNaN: false }, target).programs
+  if (!program) throw new Error('there is no program')
+  return program
+}
+
 // The nodes that a step runs.
-function needed(program: ReturnType<typeof buildProgram>): readonly TfNode[] {
+function needed(program: Program): readonly TfNode[] {
   const found = new Set<TfNode>()
   const visit = (node: TfNode): void => {
     if (found.has(node)) return
@@ -29,8 +39,7 @@ function needed(program: ReturnType<typeof buildProgram>): readonly TfNode[] {
 
 describe('a program', () => {
   test('keeps images NHWC and filters HWIO through a training step: only what comes in is transposed', async () => {
-    const program = buildProgram(await smallStep(false), { losesNaN: false }, cpu)
-    const nodes = needed(program)
+    const nodes = needed(build(await smallStep(false)))
     const transposed = nodes.filter((n) => n.op === 'Transpose' && (n.inputs[0]?.shape.length ?? 0) >= 4)
     expect(transposed.map((n) => n.inputs[0]?.shape)).toEqual([[4, 3, 8, 8]])
     // The last relu's gradient comes from a mean: it repeats one number for all pixels, and a select stretches that by itself.
@@ -40,7 +49,7 @@ describe('a program', () => {
 
   test('moves images of a dynamic network only where its forms do', async () => {
     const loops: Forms = { forward: 'loop', inputGrad: 'loop', kernelGrad: 'loop' }
-    const nodes = needed(buildProgram(await smallStep(true), { losesNaN: false }, { device: 'cpu', forms: () => loops }))
+    const nodes = needed(build(await smallStep(true), { device: 'cpu', forms: () => loops }))
     const transposed = nodes.filter((n) => n.op === 'Transpose' && (n.inputs[0]?.shape.length ?? 0) >= 4)
     expect(transposed.map((n) => n.inputs[0]?.shape)).toEqual([[4, 3, 8, 8]])
     // The stem, the shortcut, and four samples in four layers.
@@ -48,7 +57,7 @@ describe('a program', () => {
   })
 
   test('assigns no variable before every new value is there', async () => {
-    const nodes = needed(buildProgram(await smallStep(false), { losesNaN: false }, cpu))
+    const nodes = needed(build(await smallStep(false)))
     const assigned = nodes.filter((n) => n.op === 'AssignVariableOp')
     expect(assigned.length).toBeGreaterThan(20)
     const barriers = new Set(assigned.flatMap((n) => n.after))
@@ -79,7 +88,7 @@ describe('a program', () => {
 
   test('of random graphs is written without a node that is read before it is made', () => {
     for (let seed = 0; seed < 20; seed++) {
-      const { nodes } = buildProgram(randomGraph(seed).graph, { losesNaN: false }, cpu).graph
+      const { nodes } = buildBundle([{ graph: randomGraph(seed).graph }], { losesNaN: false }, cpu).graph
       const order = new Map(nodes.map((n, i) => [n, i]))
       expect(nodes.every((n, i) => [...n.inputs.map((v) => v.node), ...n.after].every((m) => (order.get(m) ?? Infinity) < i))).toBe(true)
     }
@@ -89,11 +98,11 @@ describe('a program', () => {
 const native = testedEngines.filter(({ options }) => options.executor === 'program')
 
 describe.each([...native])('$title', ({ options }) => {
-  async function withForms(forms: Forms): Promise<Backend> {
+  async function withChoices(choices: ProgramChoices): Promise<Backend> {
     const { tf } = await loadTf(options.engine, { verbose: false })
     const { programExecutor } = await import('./executor.node.ts')
     const ledger = new MemoryLedger()
-    return new TfjsBackend(await programExecutor(tf, ledger, () => forms), ledger, [])
+    return new TfjsBackend(await programExecutor(tf, ledger, choices), ledger, [])
   }
 
   test.each<Forms>([
@@ -101,7 +110,7 @@ describe.each([...native])('$title', ({ options }) => {
     { forward: 'grouped', inputGrad: 'loop', kernelGrad: 'columns' },
     { forward: 'columns', inputGrad: 'loop', kernelGrad: 'columns' },
   ])('every dynamic convolution agrees with the oracle in forms $forward, $inputGrad, $kernelGrad', async (forms) => {
-    const backend = await withForms(forms)
+    const backend = await withChoices({ forms: () => forms })
     const failures: string[] = []
     for (const c of families['dynamic convolution and its gradients'] ?? []) {
       const found = await difference(backend, c).catch((error: unknown) => String(error))
@@ -115,7 +124,7 @@ describe.each([...native])('$title', ({ options }) => {
     { forward: 'columns', inputGrad: 'columns', kernelGrad: 'rows' },
     { forward: 'grouped', inputGrad: 'flipped', kernelGrad: 'rows' },
   ])('those of stride 1 also in forms $forward, $inputGrad, $kernelGrad', async (forms) => {
-    const backend = await withForms(forms)
+    const backend = await withChoices({ forms: () => forms })
     const failures: string[] = []
     for (const c of families['dynamic convolution and its gradients'] ?? []) {
       if (!c.name.includes('stride [1, 1]') || c.name.includes('padding [0, 2, 1, 0]')) continue
@@ -140,8 +149,17 @@ describe.each([...native])('$title', ({ options }) => {
     await backend.dispose()
   })
 
-  test('programs that take turns on one state pass it on, and what one leaves behind stays', async () => {
-    const backend = await tfjs(options)
+  // Two programs that write one state, and one that reads it, come to be in one session by joining twice.
+  test.each([
+    { sessions: 'of their own', join: false, asked: 4 },
+    { sessions: 'in common', join: true, asked: 2 },
+  ])('programs with sessions $sessions that take turns on one state pass it on, and what one leaves behind stays', async ({ join, asked }) => {
+    let questions = 0
+    const joins = (): boolean => {
+      questions++
+      return join
+    }
+    const backend = await withChoices({ joins })
     const state = await backend.createState([
       { name: 'w', kind: 'parameter', data: randn([4, 4, 3, 3]) },
       { name: 'count', kind: 'buffer', data: tensor(0) },
@@ -162,14 +180,37 @@ describe.each([...native])('$title', ({ options }) => {
     for (const program of [ten, one, one, ten]) await program.run([])
     const [count, sum] = await look.run([])
     expect(count?.data[0]).toBe(22)
+    await ten.run([])
+    await ten.run([])
+    expect((await look.run([]))[0]?.data[0]).toBe(42)
+    expect(questions).toBe(asked)
     expect(compare(sum ?? tensor(0), { shape: [], data: Float64Array.of(start + 22 * 144) }, 200)).toBeUndefined()
     await ten.run([])
     ten.dispose()
-    expect((await state.read('count')).data[0]).toBe(32)
+    expect((await state.read('count')).data[0]).toBe(52)
     await state.write('count', tensor(5))
     expect((await one.run([]))[0]?.data[0]).toBe(5)
     expect((await look.run([]))[0]?.data[0]).toBe(6)
     for (const thing of [one, look, state]) thing.dispose()
+    expect(backend.memory()).toMatchObject({ liveTensors: 0, liveBytes: 0 })
+    await backend.dispose()
+  })
+
+  test('a run whose guard is not finite changes no state, and another program need not take it over', async () => {
+    const backend = await tfjs(options)
+    const state = await backend.createState([{ name: 'total', kind: 'buffer', data: tensor([1, 2]) }])
+    const b = new GraphBuilder(ops)
+    const x = b.input('x', 'float32', [2])
+    b.writeState('total', 'buffer', 'float32', [2], b.readState('total', 'buffer', 'float32', [2]).add(x))
+    b.output('loss', x.sum())
+    const program = await backend.compile(b.build(), { state, guard: 'loss' })
+    const totals: number[][] = []
+    for (const bad of [1, Number.NaN, Number.POSITIVE_INFINITY, 3]) {
+      await program.run([tensor([bad, 1])])
+      totals.push(Array.from((await state.read('total')).data))
+    }
+    expect(totals).toEqual([[2, 3], [2, 3], [2, 3], [5, 4]])
+    for (const thing of [program, state]) thing.dispose()
     await backend.dispose()
   })
 })

@@ -25,9 +25,15 @@ export class SessionState extends TfjsState {
     this.#slots = new Map(initial.map(({ name, data }) => [name, { host: copyHostTensor(data), holders: new Set<Holder>() }]))
   }
 
-  /** Whether the variables of a session have the values of all these states. */
-  isCurrent(holder: Holder, names: readonly string[]): boolean {
-    return names.every((name) => this.#slot(name).holders.has(holder))
+  /** Those of these states whose values the variables of a session do not have. */
+  lacking(holder: Holder, names: readonly string[]): readonly string[] {
+    return names.filter((name) => !this.#slot(name).holders.has(holder))
+  }
+
+  /** The other sessions that alone have values of these states that this one lacks. */
+  owners(holder: Holder, names: readonly string[]): readonly Holder[] {
+    const slots = this.lacking(holder, names).map((name) => this.#slot(name))
+    return [...new Set(slots.flatMap(({ host, holders }) => (host === undefined ? [...holders].slice(0, 1) : [])))]
   }
 
   /** The values of these states on the host, where a session that takes them over finds them. */
