@@ -1,13 +1,25 @@
-// Static against dynamic convolution on one adapter, interleaved: benchmark.ts [BATCHES] [ROUNDS] [SHAPES], `1,8 5 64@56,512@7`.
-// Prints the smallest time of each (the machine may be busy), their ratio, first-run times with compilation, dispatches, bytes
-// of the buffers that the dispatches bind, and the share of multiply-adds that is not spent on the rims of tiles.
+// Static against dynamic convolution on one adapter, and against others (rivals.ts) in the same run, interleaved:
+//   benchmark.ts [--batches 1,8] [--rounds 5] [--shapes 64@56,128@28,256@14,512@7] [--rivals] [--kernels gpu] [--convolutions winograd]
+// Prints the smallest time of each (the machine may be busy) and the ratios; of ours also the first run with all compilation,
+// dispatches, bytes of the buffers that they bind, and how many multiply-adds the kernels do for one that the plain sum needs
+// (rims of tiles make it more, Winograd's filtering less).
 
-import { conv2d, dynamicConv2d, fromNumbers, type Graph, GraphBuilder, type HostTensor, ops, Random, sizeOf, type StaticShape, type Tensor } from '@dynconv/core'
-import { tileFor, forwardAxis } from '../src/kernels/convDirect.ts'
+import { parseArgs } from 'node:util'
+import { conv2d, dynamicConv2d, fromNumbers, GraphBuilder, type HostTensor, ops, Random, sizeOf, type StaticShape } from '@dynconv/core'
+import { WebGpuExecutable } from '../src/executable.ts'
 import { webgpu } from '../src/index.ts'
-import { lower } from '../src/plan/lower.ts'
+import { type Contestant, type Layer, onnxRuntime, startTfjs, tensorFlow } from './rivals.ts'
 
-const [batches = '1,8', rounds = '5', shapes = '64@56,128@28,256@14,512@7'] = process.argv.slice(2)
+const { values: options } = parseArgs({
+  options: {
+    batches: { type: 'string', default: '1,8' },
+    rounds: { type: 'string', default: '5' },
+    shapes: { type: 'string', default: '64@56,128@28,256@14,512@7' },
+    kernels: { type: 'string' },
+    convolutions: { type: 'string' },
+    rivals: { type: 'boolean', default: false },
+  },
+})
 const numBases = 4
 const say = (line: string): boolean => process.stdout.write(`${line}\n`)
 
@@ -16,65 +28,87 @@ function randn(shape: StaticShape): HostTensor {
   return fromNumbers('float32', shape, Float64Array.from({ length: sizeOf(shape) }, () => random.normal()))
 }
 
-interface Bench {
-  readonly name: string
-  readonly graph: Graph
-  readonly states: readonly { readonly name: string; readonly kind: 'buffer'; readonly data: HostTensor }[]
+interface Ours extends Contestant {
+  readonly firstMs: number
+  readonly details: string
 }
 
-// Everything is state, and one element comes back, so that a run is the work and not the way to the device and back.
-function bench(name: string, parts: Readonly<Record<string, StaticShape>>, fn: (...xs: Tensor[]) => Tensor): Bench {
+const kernels = (['gpu', 'software'] as const).find((kind) => kind === options.kernels)
+const convolutions = (['direct', 'tiled', 'winograd'] as const).find((algorithm) => algorithm === options.convolutions)
+const backend = await webgpu({ kernels, convolutions })
+
+// Weights are states, x and pi are inputs that are on the device already, and one element comes back: a run is the work, mixing
+// included, and not the way to the device and back.
+async function ours(name: 'static' | 'dynamic', layer: Layer): Promise<Ours> {
   const b = new GraphBuilder(ops)
-  const y = fn(...Object.entries(parts).map(([part, shape]) => b.readState(part, 'buffer', 'float32', shape)))
+  const input = b.input('x', 'float32', layer.x.shape)
+  const data = name === 'static' ? layer.w : layer.bases
+  const w = b.readState('w', 'buffer', 'float32', data.shape)
+  const y = name === 'static' ? conv2d(input, w, { padding: 1 }) : dynamicConv2d(input, w, b.input('pi', 'float32', layer.pi.shape), { padding: 1, form: 'kernels' })
   b.output('y', y.slice(y.shape.map(() => 0), y.shape.map(() => 1)))
-  return { name, graph: b.build(), states: Object.entries(parts).map(([part, shape]) => ({ name: part, kind: 'buffer', data: randn(shape) })) }
+  const state = await backend.createState([{ name: 'w', kind: 'buffer', data }])
+  const inputs = await Promise.all((name === 'static' ? [layer.x] : [layer.x, layer.pi]).map((tensor) => backend.upload(tensor)))
+  const start = performance.now()
+  const executable = await backend.compile(b.build(), { state })
+  await executable.run(inputs)
+  const firstMs = performance.now() - start
+  if (!(executable instanceof WebGpuExecutable)) throw new Error('not ours')
+  const { dispatches, boundBytes, multiplyAdds } = executable.work()
+  const needed = 9 * layer.batch * layer.channels ** 2 * layer.size ** 2
+  return {
+    name,
+    firstMs,
+    details: `first run ${firstMs.toFixed(0)} ms, ${dispatches} dispatches, ${(boundBytes / 1e6).toFixed(1)} MB bound, ${(multiplyAdds / needed).toFixed(2)} multiply-adds for one needed`,
+    run: async () => Number((await executable.run(inputs))[0]?.data[0]),
+    dispose: () => [...inputs, executable, state].forEach((each) => each.dispose()),
+  }
 }
 
-const backend = await webgpu()
-say(backend.capabilities.device)
-const target = { f16: false, kind: 'software', tiledMacs: 2 ** 20, maxGroups: 65535, maxBindings: 8 } as const
-for (const shape of shapes.split(',')) {
-  const [channels = 64, size = 56] = shape.split('@').map(Number)
-  for (const batch of batches.split(',').map(Number)) {
-    const x = [batch, channels, size, size]
-    const kernel = [channels, channels, 3, 3]
-    const list = [
-      bench('static', { x, w: kernel }, (t, w) => conv2d(t, w, { padding: 1 })),
-      bench('dynamic', { x, bases: [numBases, ...kernel], pi: [batch, numBases] }, (t, w, pi) => dynamicConv2d(t, w, pi, { padding: 1, form: 'kernels' })),
-    ]
-    const running = []
-    for (const { name, graph, states } of list) {
-      const state = await backend.createState(states)
-      const start = performance.now()
-      const executable = await backend.compile(graph, { state })
-      await executable.run([])
-      const { program } = lower(graph, target)
-      const bytes = program.steps.reduce((sum, s) => sum + (s.kind === 'dispatch' ? s.buffers.reduce((n, b) => n + b.bytes, 0) : 0), 0)
-      running.push({ name, state, executable, firstMs: performance.now() - start, times: [] as number[], dispatches: program.steps.length, megabytes: bytes / 1e6 })
-    }
-    for (let round = 0; round < Number(rounds); round++) {
-      for (const { executable, times } of running) {
+async function contest(layer: Layer, tf: Awaited<ReturnType<typeof startTfjs>> | undefined): Promise<void> {
+  const { batch, channels, size } = layer
+  const title = `${channels}@${size} B${batch}`
+  const own = [
+    await ours('static', layer),
+    await ours('dynamic', layer),
+  ]
+  const rivals = tf ? [...(await onnxRuntime(layer)), ...tensorFlow(tf, layer)] : []
+  const times = new Map<string, number>()
+  const values = new Map<string, number>()
+  const race = async (list: readonly Contestant[], rounds: number): Promise<void> => {
+    for (const { name, run } of list) values.set(name, await run())
+    for (let round = 0; round < rounds; round++) {
+      for (const { name, run } of list) {
         const start = performance.now()
-        await executable.run([])
-        times.push(performance.now() - start)
+        await run()
+        times.set(name, Math.min(times.get(name) ?? Number.POSITIVE_INFINITY, performance.now() - start))
       }
     }
-    const best = running.map(({ times }) => Math.min(...times))
-    const axes = { kernelSize: [3, 3], inSize: [size, size], outSize: [size, size], attrs: { stride: [1, 1], padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1 }, target, dtype: 'float32', batch, inChannels: channels, outChannels: channels, perSample: false } as const
-    const tile = tileFor(forwardAxis(axes, 0), forwardAxis(axes, 1), channels / 4)
-    const useful = size ** 2 / (Math.ceil(size / tile.rows) * tile.rows * Math.ceil(size / tile.columns) * tile.columns)
-    const gflops = (2 * 9 * batch * channels ** 2 * size ** 2) / 1e6
-    running.forEach(({ name, firstMs, dispatches, megabytes }, i) => {
-      say(
-        `${shape} B${batch} ${name.padEnd(7)} ${best[i]?.toFixed(1)} ms (${(gflops / (best[i] ?? 1)).toFixed(1)} GFLOP/s), first run ${firstMs.toFixed(0)} ms, ` +
-          `${dispatches} dispatches, ${megabytes.toFixed(1)} MB bound, ${(useful * 100).toFixed(0)} % useful`,
-      )
-    })
-    say(`${shape} B${batch} dynamic/static ${((best[1] ?? 0) / (best[0] ?? 1)).toFixed(2)}`)
-    for (const { state, executable } of running) {
-      executable.dispose()
-      state.dispose()
-    }
+  }
+  // Theirs take seconds a run: fewer rounds of them, with ours in between.
+  await race(own, Number(options.rounds))
+  if (rivals.length > 0) await race([...rivals, ...own], 2)
+  for (const [name, value] of values) {
+    const expected = values.get(name.includes('static') ? 'static' : 'dynamic') ?? Number.NaN
+    if (!(Math.abs(value - expected) <= 1e-3 * Math.sqrt(9 * channels))) throw new Error(`${title}: ${name} computes ${value}, ours ${expected}`)
+  }
+  const gigaflop = (2 * 9 * batch * channels ** 2 * size ** 2) / 1e9
+  const of = (name: string): number => times.get(name) ?? Number.NaN
+  for (const { name, details } of own) say(`${title} ${name.padEnd(7)} ${of(name).toFixed(1)} ms (${((gigaflop / of(name)) * 1000).toFixed(1)} GFLOP/s), ${details}`)
+  say(`${title} dynamic/static ${(of('dynamic') / of('static')).toFixed(2)}`)
+  for (const { name } of rivals) say(`${title} ${name}: ${of(name).toFixed(0)} ms, ${(of(name) / of(name.includes('static') ? 'static' : 'dynamic')).toFixed(1)} times ours`)
+  for (const each of [...own, ...rivals]) await each.dispose()
+}
+
+say(backend.capabilities.device)
+const tf = options.rivals ? await startTfjs() : undefined
+for (const shape of options.shapes.split(',')) {
+  const [channels = 64, size = 56] = shape.split('@').map(Number)
+  for (const batch of options.batches.split(',').map(Number)) {
+    const kernel = [channels, channels, 3, 3]
+    await contest(
+      { batch, channels, size, numBases, x: randn([batch, channels, size, size]), w: randn(kernel), bases: randn([numBases, ...kernel]), pi: randn([batch, numBases]) },
+      tf,
+    )
   }
 }
 process.exit(0)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The lane `webgpu` of .ci/run: real adapters, in Node and in headless Chromium. Both are SwiftShader, from npm; Chromium
-# also needs two libraries of the system.
+# The lane `webgpu` of .ci/run: real adapters, in Node and in headless Chromium, and a page built from the packed packages
+# (`pnpm build` comes first). The adapters are SwiftShader, from npm; Chromium also needs two libraries of the system.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,4 +17,5 @@ if ! ldconfig -p | grep -q libnss3.so || ! ldconfig -p | grep -q libnspr4.so; th
   }
 fi
 node --import tsx adapter/main.ts browser || status=1
+node --import tsx adapter/main.ts packed || status=1
 exit "$status"

@@ -1,7 +1,8 @@
 // Runs something where there is a WebGPU adapter, on machines that have none but SwiftShader:
-//   main.ts                 the suite in Node, then in headless Chromium
-//   main.ts node|browser    one of them
-//   main.ts COMMAND ...     any other command, in an environment in which Node's package `webgpu` finds SwiftShader
+//   main.ts                        the suite in Node, then in headless Chromium, then the published package in a page
+//   main.ts node|browser|packed    one of them; `browser --all`: the whole conformance suite in the page
+//   main.ts benchmark|step ...     measurements (see there for their options)
+//   main.ts COMMAND ...            any other command, in an environment in which Node's package `webgpu` finds SwiftShader
 
 import { spawn } from 'node:child_process'
 import path from 'node:path'
@@ -20,9 +21,10 @@ function run(command: readonly string[]): Promise<number> {
 }
 
 const script = (name: string): readonly string[] => [process.execPath, '--import', 'tsx', path.join(import.meta.dirname, `${name}.ts`)]
-const known = ['node', 'browser']
+const checks = ['node', 'browser', 'packed']
+const own = [...checks, 'benchmark', 'step']
 const [first, ...rest] = process.argv.slice(2)
-const commands = first === undefined ? known.map(script) : known.includes(first) && rest.length === 0 ? [script(first)] : [[first, ...rest]]
+const commands = first === undefined ? checks.map(script) : [[...(own.includes(first) ? script(first) : [first]), ...rest]]
 
 let failures = 0
 for (const command of commands) if ((await run(command)) !== 0) failures++

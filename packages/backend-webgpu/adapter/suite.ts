@@ -57,6 +57,27 @@ const sized = (): readonly Case[] => {
   ]
 }
 
+// Such that Winograd's filtering takes: odd sizes, and borders of every width.
+const filterable = (): readonly Case[] => {
+  const once = { orders: 1, differences: false } as const
+  return [
+    opCase('conv2d', walk(1, 1), { x: data([2, 32, 13, 9]), weight: data([20, 32, 3, 3]), bias: data([20]) }, once),
+    opCase('dynamicConv2d', { ...walk(1, 2), form: 'kernels' }, { x: data([3, 32, 10, 7]), bases: data([2, 48, 32, 3, 3]), pi: data([3, 2]), bias: data([2, 48]) }, once),
+  ]
+}
+
+// Rows long enough to be shared by lanes.
+const longRows = (): readonly Case[] => {
+  const once = { orders: 1, differences: false } as const
+  return [
+    opCase('reduceSum', { axes: [1, 3], keepDims: false }, { x: data([3, 5, 4, 37]) }, once),
+    opCase('reduceMax', { axes: [1], keepDims: true }, { x: data([6, 300]) }, once),
+    opCase('softmax', { axis: 1 }, { x: data([5, 200]) }, once),
+    opCase('logSoftmax', { axis: 0 }, { x: data([150, 3]) }, once),
+    opCase('batchNorm', { epsilon: 1e-5 }, { x: data([3, 4, 12, 13]), gamma: data([4]), beta: data([4]) }, once),
+  ]
+}
+
 /** All of it, for Node. */
 export const everything: readonly Part[] = [
   { title: 'every op, layer, network and training', options: {}, modes: ['forward'] },
@@ -66,8 +87,14 @@ export const everything: readonly Part[] = [
   { title: 'tiles in registers', options: { kernels: 'software', tiledMacs: 1 }, modes: ['forward', 'gradient'], cases: everyProduct(26) },
   { title: 'larger sizes, tiles in registers', options: { kernels: 'software' }, modes: ['forward', 'gradient'], own: sized },
   { title: 'larger sizes, tiles in workgroup memory', options: { kernels: 'gpu' }, modes: ['forward', 'gradient'], own: sized },
+  { title: "larger sizes, Winograd's filtering, products in registers", options: { kernels: 'software', convolutions: 'winograd' }, modes: ['forward', 'gradient'], own: filterable },
+  { title: "larger sizes, Winograd's filtering, products in workgroup memory", options: { kernels: 'gpu', convolutions: 'winograd' }, modes: ['forward', 'gradient'], own: filterable },
+  { title: 'rows shared by lanes', options: { kernels: 'gpu' }, modes: ['forward', 'gradient'], own: longRows },
   { title: 'tiles in workgroup memory', options: { kernels: 'gpu', tiledMacs: 1 }, modes: ['forward', 'gradient'], cases: everyProduct(34) },
 ]
+
+/** The conformance suite as `pnpm conformance` runs it. */
+export const whole: readonly Part[] = [{ title: 'conformance', options: {}, modes: ['forward', 'gradient', 'second-order', 'memory'] }]
 
 /** A share of it, for browsers. */
 export const share: readonly Part[] = [

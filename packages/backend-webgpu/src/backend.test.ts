@@ -1,6 +1,6 @@
 // What the backend asks of a device, and what it makes of a device's troubles, on a device that only writes down.
 
-import { DeviceLostError, GraphBuilder, ops, referenceBackend, tensor, trace } from '@dynconv/core'
+import { conv2d, DeviceLostError, GraphBuilder, ops, referenceBackend, tensor, trace } from '@dynconv/core'
 import { expect, test } from 'vitest'
 import { webgpu } from './backend.ts'
 import { profile } from './profile.ts'
@@ -69,6 +69,49 @@ test('where an index may be out of bounds, states wait until none was', async ()
   await f.run([tensor([1], [1], 'int32')])
   expect(mock.calls.filter((c) => c === 'submit')).toHaveLength(2)
   expect(await state.read('s')).toEqual(tensor([2, 3, 4, 5]))
+})
+
+test('what depends only on states that others change runs once, and again when they have', async () => {
+  const mock = mockDevice()
+  const backend = await webgpu({ device: mock.device })
+  const state = await backend.createState(start)
+  const reader = new GraphBuilder(ops)
+  reader.output('y', reader.readState('s', 'buffer', 'float32', [4]).softmax(0).add(reader.input('x', 'float32', [4])))
+  const f = await backend.compile(reader.build(), { state })
+  expect(f.explain()).toBe('webgpu: 1 dispatches, 1 more when states have changed, 32 bytes of intermediates in 2 buffers (32 without sharing)')
+  const dispatches = async (): Promise<readonly string[]> => {
+    mock.calls.length = 0
+    await f.run([tensor([1, 2, 3, 4])])
+    return mock.calls.filter((c) => c.startsWith('dispatch'))
+  }
+  const [first, second] = [await dispatches(), await dispatches()]
+  expect([first, second]).toEqual([['dispatch softmax 1x1x1', 'dispatch add 1x1x1'], ['dispatch add 1x1x1']])
+  await state.write('s', tensor([4, 3, 2, 1]))
+  const written = await dispatches()
+  const writer = new GraphBuilder(ops)
+  writer.writeState('s', 'buffer', 'float32', [4], writer.readState('s', 'buffer', 'float32', [4]).softmax(0))
+  const g = await backend.compile(writer.build(), { state })
+  await g.run([])
+  expect([written.length, (await dispatches()).length, (await dispatches()).length]).toEqual([2, 2, 1])
+  expect(g.explain()).toContain('webgpu: 1 dispatches, 16 bytes')
+})
+
+test('a probe times every form of a convolution once, and is not repeated where its findings are known', async () => {
+  const layer = trace((t, w) => conv2d(t, w, { padding: 1 }), { inputs: [{ shape: [1, 32, 12, 12] }, { shape: [32, 32, 3, 3] }] }).graph
+  const tuning = new Map<string, string>()
+  const run = async (): Promise<readonly string[]> => {
+    const mock = mockDevice()
+    const backend = await webgpu({ device: mock.device, kernels: 'software', probe: true, tuning })
+    const f = await backend.compile(layer)
+    expect(f.explain()).toContain(`3x3: ${[...tuning.values()].join()}`)
+    f.dispose()
+    expect(backend.memory().liveTensors).toBe(0)
+    return mock.calls.filter((c) => c.startsWith('dispatch'))
+  }
+  const first = await run()
+  expect([first.filter((c) => c.includes('direct')).length, first.filter((c) => c.includes('winograd output')).length]).toEqual([4, 4])
+  expect([...tuning]).toEqual([['mock | forward 1x32x12x12 -> 32x12x12, 3x3 s1,1 p1,1,1,1 d1,1 g1 float32', expect.stringMatching(/^(direct|winograd)$/)]])
+  expect(await run()).toEqual([])
 })
 
 test('tensors on the device are copied there, and live while a run uses them', async () => {
@@ -155,8 +198,8 @@ test('inputs and states are checked by name', async () => {
   await expect(f.run([])).rejects.toThrow("webgpu: run takes 1 inputs ('input0'), got 0")
   await expect(f.run([tensor([1])])).rejects.toThrow("webgpu: input 'input0' must be float32[8], got [1]")
   await expect(f.run([tensor([1], [1], 'int32')])).rejects.toThrow("webgpu: input 'input0' must be float32[8], got int32")
-  await expect(backend.compile(gatherInto())).rejects.toThrow("webgpu: the graph has 1 states ('s', ...); give compile() a store made by createState()")
-  await expect(backend.compile(gatherInto(), { state: await referenceBackend().createState(start) })).rejects.toThrow('made by another backend')
+  await expect(backend.compile(gatherInto())).rejects.toThrow("webgpu: the graph reads the state 's' (of 1); pass { state } from createState")
+  await expect(backend.compile(gatherInto(), { state: await referenceBackend().createState(start) })).rejects.toThrow('the state belongs to another backend')
   await expect(backend.createState([...start, ...start])).rejects.toThrow("the state 's' comes twice")
   await expect(backend.compile(trace((t) => t.neg(), { inputs: [{ shape: ['N'] }] }).graph)).rejects.toThrow('has unknown sizes')
 })

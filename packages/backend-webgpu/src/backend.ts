@@ -8,11 +8,11 @@ import {
   type Executable,
   formatShape,
   type Graph,
-  GraphError,
   type HostTensor,
   isStatic,
   type MemoryReport,
   type Node,
+  ownState,
   ShapeError,
   type StateInit,
   type StateStore,
@@ -22,8 +22,11 @@ import {
 import { type Device, type DeviceOptions, requestDevice } from './device.ts'
 import { Engine, type KernelOptions } from './engine.ts'
 import { WebGpuExecutable } from './executable.ts'
+import type { Algorithm, OpenChoice, Preferences } from './plan/choose.ts'
+import type { LowerOptions } from './plan/context.ts'
 import { lower } from './plan/lower.ts'
 import { planMemory } from './plan/memory.ts'
+import { fastest } from './probe.ts'
 import { WebGpuState, WebGpuTensor } from './tensors.ts'
 
 /** How to start WebGPU. */
@@ -44,7 +47,7 @@ export interface WebGpuOptions extends DeviceOptions, KernelOptions {
 export async function webgpu(options: WebGpuOptions = {}): Promise<Backend> {
   const { device } = options
   const found: Device = device ? { device, info: device.adapterInfo } : await requestDevice(options)
-  return new WebGpuBackend(new Engine(found, options))
+  return new WebGpuBackend(new Engine(found, options.probe && !options.tuning ? { ...options, tuning: new Map() } : options))
 }
 
 /** The backend on a device. */
@@ -79,9 +82,16 @@ export class WebGpuBackend implements Backend {
       const { shape } = typeOf(graph, port.value)
       if (!isStatic(shape)) throw new ShapeError(`webgpu: input '${port.name}' has unknown sizes, ${formatShape(shape)}; specialise the graph first`)
     }
-    const state = stateOf(graph, options.state, engine)
+    const isOwn = (store: StateStore): store is WebGpuState => store instanceof WebGpuState && store.belongsTo(engine)
+    const state = ownState('webgpu', graph, options.state, isOwn)
+    for (const { name, dtype, shape } of graph.states) state?.checkType(name, { dtype, shape: staticShape('webgpu', shape) })
+    return this.#build(graph, state, { ...(await this.#preferences(graph)), memoryBudgetBytes: options.memoryBudgetBytes })
+  }
+
+  #build(graph: Graph, state: WebGpuState | undefined, options: LowerOptions): Promise<WebGpuExecutable> {
+    const engine = this.#engine
     return engine.enqueue(async () => {
-      const { program, notes } = lower(graph, engine.target)
+      const { program, notes } = lower(graph, engine.target, options)
       const memory = planMemory(program)
       const kernels = program.steps.flatMap((step) => (step.kind === 'dispatch' ? [step.kernel] : []))
       const pipelines = await engine.pipelines(kernels)
@@ -91,6 +101,24 @@ export class WebGpuBackend implements Backend {
       this.#executables.add(executable)
       return executable
     })
+  }
+
+  // What is known of the convolutions of a graph; what is not is found out first, where that is wanted.
+  async #preferences(graph: Graph): Promise<Preferences> {
+    const { convolutions: prefer, probe, tuning } = this.#engine.options
+    if (prefer || !tuning) return { prefer }
+    const found = new Map<string, Algorithm>()
+    const open = new Map<string, OpenChoice>()
+    lower(graph, this.#engine.target, { onChoice: (choice) => open.set(choice.key, choice) })
+    for (const choice of open.values()) {
+      const key = `${this.#engine.adapter} | ${choice.key}`
+      const known = choice.algorithms.find((a) => a === tuning.get(key))
+      const best = known ?? (probe ? await fastest(choice, (layer, algorithm) => this.#build(layer, undefined, { prefer: algorithm })) : undefined)
+      if (!best) continue
+      tuning.set(key, best)
+      found.set(choice.key, best)
+    }
+    return { found }
   }
 
   async upload(tensor: HostTensor): Promise<DeviceTensor> {
@@ -107,15 +135,4 @@ export class WebGpuBackend implements Backend {
     for (const executable of this.#executables) executable.dispose()
     await this.#engine.dispose()
   }
-}
-
-function stateOf(graph: Graph, store: StateStore | undefined, engine: Engine): WebGpuState | undefined {
-  const [first] = graph.states
-  if (!first) return undefined
-  if (!store) throw new GraphError(`webgpu: the graph has ${graph.states.length} states ('${first.name}', ...); give compile() a store made by createState()`)
-  if (!(store instanceof WebGpuState) || !store.belongsTo(engine)) {
-    throw new GraphError("webgpu: the state store was made by another backend; make one with this backend's createState()")
-  }
-  for (const { name, dtype, shape } of graph.states) store.checkType(name, { dtype, shape: staticShape('webgpu', shape) })
-  return store
 }

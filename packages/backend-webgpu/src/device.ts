@@ -15,6 +15,8 @@ export interface DeviceOptions {
 export interface Device {
   readonly device: GPUDevice
   readonly info: GPUAdapterInfo
+  /** Features of the shading language beyond those that a device is asked for. */
+  readonly languageFeatures?: { has(name: string): boolean } | undefined
 }
 
 // What a program may want more of than every adapter has.
@@ -40,7 +42,7 @@ export async function requestDevice(options: DeviceOptions = {}): Promise<Device
   const requiredFeatures = wantedFeatures.filter((name) => adapter.features.has(name))
   try {
     const device = await adapter.requestDevice({ label: 'dynconv', requiredFeatures, requiredLimits })
-    return { device, info: adapter.info }
+    return { device, info: adapter.info, languageFeatures: gpu.wgslLanguageFeatures }
   } catch (cause) {
     throw new BackendUnavailableError(`webgpu: the adapter '${describe(adapter.info)}' gave no device: ${messageOf(cause)}`, { cause })
   }

@@ -1,10 +1,10 @@
 // A device in use: buffers with their account and limits, pipelines by their text, and everything that can go wrong on a
 // GPU turned into errors of whoever asked for the work. One job runs at a time, in the order in which they were asked for.
 
-import { DeviceLostError, DisposedError } from '@dynconv/core'
+import { DeviceLostError, DisposedError, MemoryLedger } from '@dynconv/core'
 import { describe, type Device } from './device.ts'
 import { mapModeRead, usage } from './flags.ts'
-import { Ledger } from './ledger.ts'
+import type { Algorithm } from './plan/choose.ts'
 import type { Access, Kernel, Target } from './wgsl/kernel.ts'
 
 /** A compiled kernel. */
@@ -21,6 +21,15 @@ export interface KernelOptions {
   readonly kernels?: Target['kind'] | undefined
   /** From how many multiply-adds on a convolution or product gets a tiled kernel; 2^20 unless given. */
   readonly tiledMacs?: number | undefined
+  /** How convolutions are computed wherever that is possible; chosen for each unless given. */
+  readonly convolutions?: Algorithm | undefined
+  /**
+   * Whether convolutions that can be computed in several ways are timed in each when they are first compiled, which takes
+   * seconds on a software adapter; false unless given.
+   */
+  readonly probe?: boolean | undefined
+  /** What probes have found, by adapter and layer; what they find is added. Save it and give it again: then nothing is timed. */
+  readonly tuning?: Map<string, string> | undefined
 }
 
 // Below, the dispatch itself takes longer than the work.
@@ -33,7 +42,9 @@ const quotedLines = 3
 export class Engine {
   readonly device: GPUDevice
   readonly target: Target
-  readonly ledger: Ledger = new Ledger()
+  readonly options: KernelOptions
+  readonly ledger: MemoryLedger = new MemoryLedger()
+  readonly #held: Map<GPUBuffer, () => void> = new Map()
   readonly #info: GPUAdapterInfo
   readonly #pipelines: Map<string, Pipeline> = new Map()
   readonly #layouts: Map<string, GPUBindGroupLayout> = new Map()
@@ -42,22 +53,29 @@ export class Engine {
   #uncaptured: string | undefined
   #disposed: boolean = false
 
-  constructor({ device, info }: Device, options: KernelOptions = {}) {
+  constructor({ device, info, languageFeatures }: Device, options: KernelOptions = {}) {
     this.device = device
     this.#info = info
     this.target = {
       f16: device.features.has('shader-f16'),
+      subgroups: device.features.has('subgroups') && (languageFeatures?.has('subgroup_id') ?? false),
       kind: options.kernels ?? kindOf(info),
       tiledMacs: options.tiledMacs ?? defaultTiledMacs,
       maxGroups: device.limits.maxComputeWorkgroupsPerDimension,
       maxBindings: device.limits.maxStorageBuffersPerShaderStage,
     }
+    this.options = options
     void device.lost.then(({ reason, message }) => {
       this.#lost ??= `${reason === 'destroyed' ? 'it was destroyed' : 'the driver gave it up'}${message ? `: ${message}` : ''}`
     })
     device.addEventListener('uncapturederror', (event) => {
       this.#uncaptured ??= event.error.message
     })
+  }
+
+  /** The adapter's name. */
+  get adapter(): string {
+    return describe(this.#info)
   }
 
   /** For people. */
@@ -128,13 +146,14 @@ export class Engine {
 
   #buffer(size: number, flags: number): GPUBuffer {
     const buffer = this.device.createBuffer({ size, usage: flags })
-    this.ledger.made(size)
+    this.#held.set(buffer, this.ledger.hold(1, size))
     return buffer
   }
 
   /** Frees a buffer; work that was submitted still ends well. */
   free(buffer: GPUBuffer): void {
-    this.ledger.freed(buffer.size)
+    this.#held.get(buffer)?.()
+    this.#held.delete(buffer)
     buffer.destroy()
   }
 

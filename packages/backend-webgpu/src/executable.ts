@@ -2,6 +2,8 @@
 // (inputs that are on the device already, the dispatches, the states' new values, the results for the host) and waits for
 // the results.
 //
+// What depends only on states that others change is computed in the first run and after they have changed (plan/fixed.ts).
+//
 // Where a kernel may find an index out of bounds, the states' new values go into a second command buffer, which is only
 // submitted when no index was: a failing run changes no state.
 
@@ -22,7 +24,7 @@ import {
 import { decode } from './encode.ts'
 import type { Engine, Pipeline } from './engine.ts'
 import type { MemoryPlan } from './plan/memory.ts'
-import type { PlanBuffer, Program, Value } from './plan/program.ts'
+import type { PlanBuffer, Program, Step, Value } from './plan/program.ts'
 import type { Clock, Timed } from './profile.ts'
 import { Holding, tensorBytes, type WebGpuState, WebGpuTensor, writeTensor } from './tensors.ts'
 
@@ -39,6 +41,15 @@ export interface ExecutableParts {
   readonly notes: readonly string[]
 }
 
+/** The size of a run. */
+export interface Work {
+  readonly dispatches: number
+  /** Bytes of all buffers that the dispatches bind. */
+  readonly boundBytes: number
+  /** Of the kernels that say how many they do: convolutions and products. */
+  readonly multiplyAdds: number
+}
+
 type Command =
   | { readonly kind: 'dispatch'; readonly label: string; readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup; readonly groups: readonly [number, number, number] }
   | { readonly kind: 'copy'; readonly from: GPUBuffer; readonly to: GPUBuffer; readonly bytes: number }
@@ -51,6 +62,8 @@ export class WebGpuExecutable implements Executable, Timed {
   readonly #commands: readonly Command[]
   readonly #staging: GPUBuffer
   readonly #holding: Holding
+  /** The version of the fixed states that the fixed steps were last run for. */
+  #preparedFor: number = -1
 
   constructor(parts: ExecutableParts, onDispose: (executable: WebGpuExecutable) => void) {
     const { engine, program } = parts
@@ -103,8 +116,10 @@ export class WebGpuExecutable implements Executable, Timed {
   }
 
   async #run(inputs: readonly (GPUBuffer | HostTensor)[], clock: Clock | undefined): Promise<readonly HostTensor[]> {
-    const { engine, program } = this.#parts
+    const { engine, program, state } = this.#parts
     const { device } = engine
+    const version = state?.version(program.fixedStates) ?? 0
+    const commands = version === this.#preparedFor ? this.#commands.slice(program.fixedSteps) : this.#commands
     const faults = program.faults.length > 0
     const total = Math.max(4, stagingBytes(this.#parts))
     const bytes = await engine.guarded('run', () => {
@@ -117,7 +132,7 @@ export class WebGpuExecutable implements Executable, Timed {
         if ('data' in input) writeTensor(engine, this.#buffer(buffer), input)
         else encoder.copyBufferToBuffer(input, 0, this.#buffer(buffer), 0, buffer.bytes)
       }
-      encodeCommands(encoder, this.#commands, clock && ((label) => clock.pass(engine, label)))
+      encodeCommands(encoder, commands, clock && ((label) => clock.pass(engine, label)))
       let offset = 0
       for (const output of program.outputs) {
         const size = tensorBytes({ dtype: output.dtype, shape: output.layout.shape }, engine)
@@ -130,6 +145,7 @@ export class WebGpuExecutable implements Executable, Timed {
       device.queue.submit([encoder.finish()])
       return engine.readStaging(this.#staging, total)
     })
+    this.#preparedFor = version
     if (faults) {
       this.#checkFaults(bytes)
       await engine.guarded('run', () => {
@@ -151,7 +167,9 @@ export class WebGpuExecutable implements Executable, Timed {
   #commit(encoder: GPUCommandEncoder): void {
     const { program, state } = this.#parts
     for (const { state: name, from, bytes } of program.commits) {
-      if (state) encoder.copyBufferToBuffer(this.#buffer(from), 0, state.buffer(name), 0, bytes)
+      if (!state) continue
+      encoder.copyBufferToBuffer(this.#buffer(from), 0, state.buffer(name), 0, bytes)
+      state.changed(name)
     }
   }
 
@@ -169,11 +187,26 @@ export class WebGpuExecutable implements Executable, Timed {
     return buffer
   }
 
+  /** What a run does when no state has changed: for benchmarks. */
+  work(): Work {
+    const { program } = this.#parts
+    const sum = { dispatches: 0, boundBytes: 0, multiplyAdds: 0 }
+    for (const step of program.steps.slice(program.fixedSteps)) {
+      if (step.kind !== 'dispatch') continue
+      sum.dispatches += 1
+      sum.boundBytes += step.buffers.reduce((bytes, buffer) => bytes + buffer.bytes, 0)
+      sum.multiplyAdds += step.kernel.multiplyAdds ?? 0
+    }
+    return sum
+  }
+
   explain(): string {
     const { program, memory, notes } = this.#parts
-    const count = program.steps.filter((s) => s.kind === 'dispatch').length
+    const dispatches = (steps: readonly Step[]): number => steps.filter((s) => s.kind === 'dispatch').length
+    const once = dispatches(program.steps.slice(0, program.fixedSteps))
+    const count = dispatches(program.steps) - once
     const bytes = memory.pieces.reduce((a, b) => a + b, 0)
-    const head = `webgpu: ${count} dispatches, ${bytes} bytes of intermediates in ${memory.pieces.length} buffers (${memory.unsharedBytes} without sharing)`
+    const head = `webgpu: ${count} dispatches${once > 0 ? `, ${once} more when states have changed` : ''}, ${bytes} bytes of intermediates in ${memory.pieces.length} buffers (${memory.unsharedBytes} without sharing)`
     return [head, ...notes].join('\n')
   }
 

@@ -147,6 +147,8 @@ export class WebGpuTensor implements DeviceTensor {
 
 interface Slot extends StaticType {
   readonly buffer: GPUBuffer
+  /** How many values it has had. */
+  version: number
 }
 
 /** States: a buffer each, in which programs read and write them. */
@@ -166,7 +168,7 @@ export class WebGpuState implements StateStore {
     try {
       for (const { name, data } of initial) {
         if (slots.has(name)) throw new GraphError(`webgpu: createState: the state '${name}' comes twice`)
-        slots.set(name, { dtype: data.dtype, shape: data.shape, buffer: uploaded(engine, data, `state '${name}'`) })
+        slots.set(name, { dtype: data.dtype, shape: data.shape, buffer: uploaded(engine, data, `state '${name}'`), version: 0 })
       }
     } catch (error) {
       this.#holding.end()
@@ -193,6 +195,7 @@ export class WebGpuState implements StateStore {
       // As it is now: the caller may go on to change it.
       const copy = { ...value, data: value.data.slice() } as HostTensor
       await this.#engine.enqueue(() => this.#engine.guarded(`writing state '${name}'`, () => writeTensor(this.#engine, slot.buffer, hostTensor(copy.dtype, copy.shape, copy.data))))
+      slot.version += 1
     })
   }
 
@@ -204,6 +207,16 @@ export class WebGpuState implements StateStore {
   /** The buffer of a state. @throws GraphError for an unknown name */
   buffer(name: string): GPUBuffer {
     return this.#slot(name).buffer
+  }
+
+  /** Says that a state has another value. */
+  changed(name: string): void {
+    this.#slot(name).version += 1
+  }
+
+  /** A number that grows whenever one of these states gets another value. */
+  version(names: readonly string[]): number {
+    return names.reduce((sum, name) => sum + this.#slot(name).version, 0)
   }
 
   /** @throws GraphError for an unknown name; ShapeError, DTypeError for another type */

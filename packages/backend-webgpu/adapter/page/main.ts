@@ -1,22 +1,31 @@
-// The page that browser.ts opens: trains, reads back and runs a share of the suite, and leaves what it saw in `result`.
+// The page that browser.ts opens: trains, reads back and runs the suite or a share of it, and leaves what it saw in `result`.
 
 import { tensor, trace } from '@dynconv/core'
 import { webgpu } from '../../src/index.ts'
-import { type Outcome, runPart, share } from '../suite.ts'
-import { losses } from '../training.ts'
+import { formatOutcome, type Outcome, runPart, share, whole } from '../suite.ts'
+import { losses, type TrainingData } from '../training.ts'
+
+/** What the page is given. */
+export interface PageInput {
+  readonly data: TrainingData
+  readonly all: boolean
+}
 
 /** What the page saw. */
 export interface PageResult {
   readonly device: string
   readonly losses: readonly number[]
+  readonly trainingSeconds: number
   readonly readBack: readonly number[]
   readonly liveTensors: number
   readonly outcomes: readonly Outcome[]
 }
 
-async function run(): Promise<PageResult> {
+async function run({ data, all }: PageInput): Promise<PageResult> {
   const backend = await webgpu()
-  const list = await losses(backend, 12)
+  const start = performance.now()
+  const list = await losses(backend, data)
+  const trainingSeconds = (performance.now() - start) / 1000
   const { graph } = trace((x) => x.mul(2).add(1), { inputs: [{ shape: [4] }] })
   const executable = await backend.compile(graph)
   const x = await backend.upload(tensor([1, 2, 3, 4]))
@@ -27,12 +36,18 @@ async function run(): Promise<PageResult> {
   const device = backend.capabilities.device
   await backend.dispose()
   const outcomes: Outcome[] = []
-  for (const part of share) outcomes.push(await runPart(part))
-  return { device, losses: list, readBack: [...(y?.data ?? [])], liveTensors, outcomes }
+  for (const part of all ? whole : share) {
+    const outcome = await runPart(part)
+    // oxlint-disable-next-line no-console -- the page's way to say how far it is
+    console.log(formatOutcome(outcome))
+    outcomes.push(outcome)
+  }
+  return { device, losses: list, trainingSeconds, readBack: [...(y?.data ?? [])], liveTensors, outcomes }
 }
 
 declare global {
+  var input: PageInput
   var result: Promise<PageResult>
 }
 
-globalThis.result = run()
+globalThis.result = run(globalThis.input)

@@ -12,8 +12,8 @@
 // Weights are packed for it as [.., groups, C, taps, ceil(D/4)] vec4s along the channels D that are computed, where C are
 // the channels that are summed over.
 
-import { itemKernel, kernel, type Kernel, loaded, stored } from '../wgsl/kernel.ts'
-import { type Bias, type ConvShape, perGroup, weightSize } from './convShape.ts'
+import { itemKernel, kernel, type Kernel, loaded, reads, stored, writes } from '../wgsl/kernel.ts'
+import { type Bias, biasBinding, type ConvShape, perGroup, weightSize } from './convShape.ts'
 
 /** The walk along one axis. */
 export interface Axis {
@@ -143,21 +143,34 @@ export interface Tile {
 
 // Multiply-adds of the unrolled text: what compiles in about a second.
 const maxUnrolled = 900
-// Accumulators.
+// Accumulators, and rows or columns of a tile.
 const maxTile = 98
+const maxSide = 8
 
-/** A tile for these walks: the largest that wastes least and whose text is not too long. */
+// Nanoseconds for four lanes on SwiftShader: a load of one pixel, of a vec4 of weights, a multiply-add, and a sum carried over
+// an iteration.
+const price = { pixel: 25, weights: 58, multiplyAdd: 8, carry: 12 }
+
+/** A tile for these walks: the one that costs least for each element of the result, rims included. */
 export function tileFor(rows: Axis, columns: Axis, quads: number): Tile {
   const taps = Math.max(1, rows.taps.length * columns.taps.length)
-  const pick = (count: number, most: number): number => {
-    const fits = Array.from({ length: Math.max(1, most) }, (_, i) => i + 1)
-    const waste = (t: number): number => Math.ceil(count / t) * t
-    return fits.reduce((best, t) => (waste(t) <= waste(best) * 1.05 ? t : best), 1)
+  const sides = (count: number): readonly number[] => Array.from({ length: Math.min(maxSide, Math.max(1, count)) }, (_, i) => i + 1)
+  const span = (axis: Axis, tile: number): number => new Set(Array.from({ length: tile }, (_, u) => axis.taps.map(({ offset }) => u * axis.inStep + offset)).flat()).size
+  let best: { readonly tile: Tile; readonly cost: number } | undefined
+  for (const quadsOfTile of [1, 2, 4]) {
+    if (quads % quadsOfTile !== 0) continue
+    for (const height of sides(rows.count)) {
+      for (const width of sides(columns.count)) {
+        const accumulators = height * width * quadsOfTile
+        if (accumulators > maxTile || (accumulators > quadsOfTile && accumulators * taps > maxUnrolled)) continue
+        const work = span(rows, height) * span(columns, width) * price.pixel + taps * quadsOfTile * price.weights + accumulators * (taps * price.multiplyAdd + price.carry)
+        const tiles = Math.ceil(rows.count / height) * Math.ceil(columns.count / width) * (quads / quadsOfTile)
+        const cost = work * tiles
+        if (!best || cost < best.cost) best = { tile: { rows: height, columns: width, quads: quadsOfTile }, cost }
+      }
+    }
   }
-  const deep = quads % 2 === 0 ? 2 : 1
-  const tallest = (width: number): number => Math.min(7, Math.floor(maxTile / (width * deep)), Math.floor(maxUnrolled / (taps * width * deep)))
-  const width = pick(columns.count, Math.min(7, Math.max(1, Math.floor(maxUnrolled / (taps * deep)))))
-  return { rows: pick(rows.count, tallest(width)), columns: width, quads: deep }
+  return best?.tile ?? { rows: 1, columns: 1, quads: 1 }
 }
 
 /** A dispatch of the direct convolution. */
@@ -180,7 +193,7 @@ export function convDirectKernel({ shape, direction, rows, columns, tile, bias }
   const [tilesY, tilesX, tilesC] = [Math.ceil(rows.count / tile.rows), Math.ceil(columns.count / tile.columns), quads / tile.quads]
   const total = tilesY * tilesX * tilesC
   const taps = kernelSize[0] * kernelSize[1]
-  const [ys, xs] = [reads(rows, tile.rows), reads(columns, tile.columns)]
+  const [ys, xs] = [readsOf(rows, tile.rows), readsOf(columns, tile.columns)]
   // Every accumulator gets several products an iteration, for carrying it over one is dear.
   const perChannel = rows.taps.length * columns.taps.length
   const unroll = perChannel > 0 && perChannel < 8 && summed % 4 === 0 ? 4 : 1
@@ -263,14 +276,10 @@ ${stores.join('\n')}`
   return kernel({
     label: direction === 'forward' ? 'conv2d direct' : 'conv2dInputGrad direct',
     target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'w', dtype: 'float32', width: 4 },
-      { name: 'y', dtype, access: 'read_write' },
-      ...(bias === 'none' ? [] : [{ name: 'bias', dtype }]),
-    ],
+    bindings: [...reads(dtype, 'x'), { name: 'w', dtype: 'float32', width: 4 }, ...writes(dtype, 'y'), ...biasBinding(bias, dtype)],
     workgroupSize: workgroup,
     groups: [Math.ceil(total / workgroup), batch * attrs.groups, 1],
+    multiplyAdds: total * batch * attrs.groups * tile.rows * tile.columns * tile.quads * 4 * summed * rows.taps.length * columns.taps.length,
     body,
   })
 }
@@ -284,7 +293,7 @@ interface Read {
   readonly uses: readonly { readonly out: number; readonly tap: number }[]
 }
 
-function reads(axis: Axis, tile: number): readonly Read[] {
+function readsOf(axis: Axis, tile: number): readonly Read[] {
   const uses = new Map<number, { out: number; tap: number }[]>()
   for (let out = 0; out < tile; out++) {
     for (const { tap, offset } of axis.taps) {

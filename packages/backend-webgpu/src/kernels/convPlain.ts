@@ -5,40 +5,30 @@
 //   dx[n, c, h, w]   = sum over o in c's group, r, s with p = (h + top - r dh) / sh and q likewise integral and inside
 //   dw[o, i, r, s]   = sum over n, p, q
 
-import { itemKernel, type Kernel, loaded, stored } from '../wgsl/kernel.ts'
-import { type Bias, type ConvShape, perGroup, weightSize } from './convShape.ts'
+import { itemKernel, type Kernel, loaded, reads, stored, writes } from '../wgsl/kernel.ts'
+import { place } from '../wgsl/views.ts'
+import { type Bias, biasAt, biasBinding, type ConvShape, letters, weightSize } from './convShape.ts'
 
 /** Bindings: x, w, y, bias where there is one. */
 export function convPlainKernel(shape: ConvShape, bias: Bias): Kernel {
-  const { target, dtype, batch, inChannels, outChannels, inSize, outSize, kernelSize, attrs, perSample } = shape
-  const [ig, og] = perGroup(shape)
-  const [[H, W], [P, Q], [kh, kw]] = [inSize, outSize, kernelSize]
-  const [top, , left] = attrs.padding
-  const start = bias === 'none' ? '0.0' : loaded(bias === 'channel' ? 'bias[o]' : `bias[n * ${outChannels} + o]`, dtype, target)
+  const { target, dtype, batch, inChannels, outChannels, perSample } = shape
+  const { ig, og, H, W, P, Q, kh, kw, sh, sw, dh, dw, top, left } = letters(shape)
   return itemKernel({
     label: 'conv2d',
     target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'w', dtype },
-      { name: 'y', dtype, access: 'read_write' },
-      ...(bias === 'none' ? [] : [{ name: 'bias', dtype }]),
-    ],
+    bindings: [...reads(dtype, 'x', 'w'), ...writes(dtype, 'y'), ...biasBinding(bias, dtype)],
     count: batch * outChannels * P * Q,
-    body: `  let q = i32(item % ${Q}u);
-  let p = i32((item / ${Q}u) % ${P}u);
-  let o = i32((item / ${P * Q}u) % ${outChannels}u);
-  let n = i32(item / ${outChannels * P * Q}u);
-  let y0 = p * ${attrs.stride[0]} - ${top};
-  let x0 = q * ${attrs.stride[1]} - ${left};
+    body: `  ${place('item', [['n', batch], ['o', outChannels], ['p', P], ['q', Q]])}
+  let y0 = p * ${sh} - ${top};
+  let x0 = q * ${sw} - ${left};
   var xi = (n * ${inChannels} + (o / ${og}) * ${ig}) * ${H * W};
   var wi = ${perSample ? `n * ${weightSize(shape)} + ` : ''}o * ${ig * kh * kw};
-  var sum = ${start};
+  var sum = ${biasAt(shape, bias, 'n', 'o')};
   for (var i = 0; i < ${ig}; i++) {
     for (var r = 0; r < ${kh}; r++) {
-      let h = y0 + r * ${attrs.dilation[0]};
+      let h = y0 + r * ${dh};
       for (var s = 0; s < ${kw}; s++) {
-        let c = x0 + s * ${attrs.dilation[1]};
+        let c = x0 + s * ${dw};
         let inside = (h >= 0) & (h < ${H}) & (c >= 0) & (c < ${W});
         if (inside) { sum += ${loaded(`x[xi + h * ${W} + c]`, dtype, target)} * ${loaded(`w[wi + r * ${kw} + s]`, dtype, target)}; }
       }
@@ -52,32 +42,22 @@ export function convPlainKernel(shape: ConvShape, bias: Bias): Kernel {
 
 /** Bindings: dy, w, dx. */
 export function inputGradPlainKernel(shape: ConvShape): Kernel {
-  const { target, dtype, batch, inChannels, outChannels, inSize, outSize, kernelSize, attrs, perSample } = shape
-  const [ig, og] = perGroup(shape)
-  const [[H, W], [P, Q], [kh, kw]] = [inSize, outSize, kernelSize]
-  const [top, , left] = attrs.padding
-  const [sh, sw] = attrs.stride
+  const { target, dtype, batch, inChannels, outChannels, perSample } = shape
+  const { ig, og, H, W, P, Q, kh, kw, sh, sw, dh, dw, top, left } = letters(shape)
   return itemKernel({
     label: 'conv2dInputGrad',
     target,
-    bindings: [
-      { name: 'dy', dtype },
-      { name: 'w', dtype },
-      { name: 'dx', dtype, access: 'read_write' },
-    ],
+    bindings: [...reads(dtype, 'dy', 'w'), ...writes(dtype, 'dx')],
     count: batch * inChannels * H * W,
-    body: `  let c = i32(item % ${W}u);
-  let h = i32((item / ${W}u) % ${H}u);
-  let i = i32((item / ${H * W}u) % ${inChannels}u);
-  let n = i32(item / ${inChannels * H * W}u);
+    body: `  ${place('item', [['n', batch], ['i', inChannels], ['h', H], ['c', W]])}
   let first = (i / ${ig}) * ${og};
   var sum = 0.0;
   for (var r = 0; r < ${kh}; r++) {
-    let rows = h + ${top} - r * ${attrs.dilation[0]};
+    let rows = h + ${top} - r * ${dh};
     let p = rows / ${sh};
     if (rows < 0 || p * ${sh} != rows || p >= ${P}) { continue; }
     for (var s = 0; s < ${kw}; s++) {
-      let columns = c + ${left} - s * ${attrs.dilation[1]};
+      let columns = c + ${left} - s * ${dw};
       let q = columns / ${sw};
       if (columns < 0 || q * ${sw} != columns || q >= ${Q}) { continue; }
       var di = (n * ${outChannels} + first) * ${P * Q} + p * ${Q} + q;
@@ -95,38 +75,30 @@ export function inputGradPlainKernel(shape: ConvShape): Kernel {
 
 /** Samples [first, first + count), summed up or each into a weight of its own. Bindings: x, dy, dw. */
 export function filterGradPlainKernel(shape: ConvShape, samples: { readonly first: number; readonly count: number }): Kernel {
-  const { target, dtype, inChannels, outChannels, inSize, outSize, kernelSize, attrs, perSample } = shape
-  const [ig, og] = perGroup(shape)
-  const [[H, W], [P, Q], [kh, kw]] = [inSize, outSize, kernelSize]
-  const [top, , left] = attrs.padding
+  const { target, dtype, inChannels, outChannels, perSample } = shape
+  const { ig, og, H, W, P, Q, kh, kw, sh, sw, dh, dw, top, left } = letters(shape)
   const size = weightSize(shape)
-  const begin = perSample ? `${samples.first} + i32(item / ${size}u)` : String(samples.first)
+  const count = perSample ? samples.count : 1
+  const begin = perSample ? `${samples.first} + sample` : String(samples.first)
   const end = perSample ? 'begin + 1' : String(samples.first + samples.count)
   return itemKernel({
     label: 'conv2dFilterGrad',
     target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'dy', dtype },
-      { name: 'dw', dtype, access: 'read_write' },
-    ],
-    count: size * (perSample ? samples.count : 1),
-    body: `  let s = i32(item % ${kw}u);
-  let r = i32((item / ${kw}u) % ${kh}u);
-  let i = i32((item / ${kh * kw}u) % ${ig}u);
-  let o = i32((item / ${ig * kh * kw}u) % ${outChannels}u);
-  let y0 = r * ${attrs.dilation[0]} - ${top};
-  let x0 = s * ${attrs.dilation[1]} - ${left};
+    bindings: [...reads(dtype, 'x', 'dy'), ...writes(dtype, 'dw')],
+    count: size * count,
+    body: `  ${place('item', [['sample', count], ['o', outChannels], ['i', ig], ['r', kh], ['s', kw]])}
+  let y0 = r * ${dh} - ${top};
+  let x0 = s * ${dw} - ${left};
   let begin = ${begin};
   var sum = 0.0;
   for (var n = begin; n < ${end}; n++) {
     let xi = (n * ${inChannels} + (o / ${og}) * ${ig} + i) * ${H * W};
     let di = (n * ${outChannels} + o) * ${P * Q};
     for (var p = 0; p < ${P}; p++) {
-      let h = p * ${attrs.stride[0]} + y0;
+      let h = p * ${sh} + y0;
       if (h < 0 || h >= ${H}) { continue; }
       for (var q = 0; q < ${Q}; q++) {
-        let c = q * ${attrs.stride[1]} + x0;
+        let c = q * ${sw} + x0;
         if (c < 0 || c >= ${W}) { continue; }
         sum += ${loaded(`x[xi + h * ${W} + c]`, dtype, target)} * ${loaded(`dy[di + p * ${Q} + q]`, dtype, target)};
       }

@@ -8,8 +8,8 @@
 // With one weight for all samples n (or k) runs through the pixels of the whole batch, so that small images fill the tiles;
 // with a weight for each sample z is the sample and the weight's pointer moves with it.
 
-import { type Kernel, loaded, stored } from '../wgsl/kernel.ts'
-import { type Bias, type ConvShape, perGroup, weightSize } from './convShape.ts'
+import { type Kernel, loaded, reads, stored, writes } from '../wgsl/kernel.ts'
+import { type Bias, biasBinding, type ConvShape, perGroup, weightSize } from './convShape.ts'
 import { type Side, splitFor, tiledGemmKernel } from './tiledGemm.ts'
 
 // What both sides need to know of z: the group, and the sample where z has one.
@@ -36,15 +36,22 @@ const tapOf = (index: string, [, kw]: readonly [number, number], taps: number, s
 const masked = (array: string, index: string, ok: string, { dtype, target }: ConvShape): string =>
   `select(0.0, ${loaded(`${array}[select(0u, ${index}, ${ok})]`, dtype, target)}, ${ok})`
 
-/** Bindings: x, w, y, bias where there is one. */
-export function convTiledKernel(shape: ConvShape, bias: Bias): Kernel {
+/**
+ * Bindings: x, w, y, bias where there is one. With `numBases` w holds bases, and pi follows y: the kernels are mixed as they
+ * are loaded, and never stored.
+ */
+export function convTiledKernel(shape: ConvShape, bias: Bias, numBases: number = 0): Kernel {
   const { target, dtype, batch, inChannels, outChannels, inSize, outSize, kernelSize, attrs, perSample } = shape
   const [ig, og] = perGroup(shape)
   const [[H, W], pixels, taps] = [inSize, outSize[0] * outSize[1], kernelSize[0] * kernelSize[1]]
   const columns = pixels * (perSample ? 1 : batch)
+  const bases = Array.from({ length: numBases }, (_, k) => k)
+  const shares = bases.map((k) => `let pi${k} = ${loaded(`pi[zn * ${numBases}u + ${k}u]`, dtype, target)};`).join(' ')
+  const ofSample = perSample && numBases === 0 ? `zn * ${weightSize(shape)}u + ` : ''
+  const weight = (j: number, basis: number): string => masked('w', `${basis ? `${basis * weightSize(shape)}u + ` : ''}atA${j} + k`, `(inside & okA${j})`, shape)
   const a: Side = {
-    prepare: (m, j) => `${j === 0 ? zParts(shape) : ''} let okA${j} = ${m} < ${og}u; let atA${j} = ${perSample ? `zn * ${weightSize(shape)}u + ` : ''}(g * ${og}u + ${m}) * ${ig * taps}u;`,
-    load: (j) => masked('w', `atA${j} + k`, `(inside & okA${j})`, shape),
+    prepare: (m, j) => `${j === 0 ? `${zParts(shape)} ${shares}` : ''} let okA${j} = ${m} < ${og}u; let atA${j} = ${ofSample}(g * ${og}u + ${m}) * ${ig * taps}u;`,
+    load: (j) => (numBases === 0 ? weight(j, 0) : bases.map((k) => `pi${k} * ${weight(j, k)}`).join(' + ')),
   }
   const b: Side = {
     prepare: (n, j) => `${pixelOf(n, columns, outSize, perSample, `B${j}`)}
@@ -59,14 +66,10 @@ export function convTiledKernel(shape: ConvShape, bias: Bias): Kernel {
   const sample = perSample ? 'zn' : `n / ${pixels}u`
   const added = bias === 'none' ? 'value' : `value + ${loaded(bias === 'channel' ? 'bias[o]' : `bias[sample * ${outChannels}u + o]`, dtype, target)}`
   return tiledGemmKernel({
-    label: 'conv2d tiled',
+    label: numBases === 0 ? 'conv2d tiled' : 'dynamicConv2d tiled',
     target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'w', dtype },
-      { name: 'y', dtype, access: 'read_write' },
-      ...(bias === 'none' ? [] : [{ name: 'bias', dtype }]),
-    ],
+    dtype,
+    bindings: [...reads(dtype, 'x', 'w'), ...writes(dtype, 'y'), ...(numBases === 0 ? [] : reads(dtype, 'pi')), ...biasBinding(bias, dtype)],
     rows: og,
     columns,
     inner: ig * taps,
@@ -105,11 +108,8 @@ export function inputGradTiledKernel(shape: ConvShape): Kernel {
   return tiledGemmKernel({
     label: 'conv2dInputGrad tiled',
     target,
-    bindings: [
-      { name: 'dy', dtype },
-      { name: 'w', dtype },
-      { name: 'dx', dtype, access: 'read_write' },
-    ],
+    dtype,
+    bindings: [...reads(dtype, 'dy', 'w'), ...writes(dtype, 'dx')],
     rows: ig,
     columns,
     inner: og * taps,
@@ -119,6 +119,14 @@ export function inputGradTiledKernel(shape: ConvShape): Kernel {
     b,
     store: `let sample = ${perSample ? 'zn' : `n / ${pixels}u`}; dx[(sample * ${inChannels}u + g * ${ig}u + m) * ${pixels}u + n % ${pixels}u] = ${stored('value', dtype, target)};`,
   })
+}
+
+/**
+ * Whether kernels are better mixed as they are loaded. That reads all bases for every sample and tile of pixels, so it pays
+ * where one tile holds the image and there are at most two samples: B K reads of a kernel against K + 2 B.
+ */
+export function mixesOnLoad({ target, batch, outSize }: ConvShape, numBases: number): boolean {
+  return target.kind === 'gpu' && batch <= 2 && outSize[0] * outSize[1] <= 64 && numBases <= 8
 }
 
 /** Into how many partial results `filterGradTiledKernel` cuts the sum over the batch. */
@@ -159,6 +167,7 @@ export function filterGradTiledKernel(shape: ConvShape, samples: { readonly firs
   return tiledGemmKernel({
     label: 'conv2dFilterGrad tiled',
     target,
+    dtype,
     bindings: [
       { name: 'x', dtype },
       { name: 'dy', dtype },

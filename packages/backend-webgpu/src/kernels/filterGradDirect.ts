@@ -128,6 +128,7 @@ ${stores.join('\n')}`
     ],
     workgroupSize: workgroup,
     groups: [Math.ceil(perPart / workgroup), parts, 1],
+    multiplyAdds: perPart * samples.count * P * Math.ceil(Q / tile.pixels) * tile.pixels * tile.channels * tile.kernelRows * kw * tile.quads * 4,
     body,
   })
 }

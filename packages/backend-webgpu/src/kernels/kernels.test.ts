@@ -10,9 +10,11 @@ import type { ConvShape } from './convShape.ts'
 import { aggregateKernel } from './dynamic.ts'
 import { elementwiseKernel, expressions } from './elementwise.ts'
 import { reduceKernel } from './reduce.ts'
+import { packedProductKernel, packedSplit } from './registerGemm.ts'
 import { splitFor } from './tiledGemm.ts'
+import { tileGrid, transformImagesKernel } from './winograd.ts'
 
-const software: Target = { f16: false, kind: 'software', tiledMacs: 1, maxGroups: 65535, maxBindings: 8 }
+const software: Target = { f16: false, subgroups: false, kind: 'software', tiledMacs: 1, maxGroups: 65535, maxBindings: 8 }
 const gpu: Target = { ...software, kind: 'gpu', f16: true }
 
 const shape: ConvShape = {
@@ -91,6 +93,41 @@ test('float16 is stored in 16 bits where the adapter can, and rounded by hand el
   expect(elementwiseKernel({ ...group, target: software }).code).toContain('fn half(x: f32) -> f32')
 })
 
+test('ops that round once are computed in float16 where the adapter can', () => {
+  const group = {
+    layouts: [denseLayout([8])],
+    dtypes: ['float16' as const],
+    members: [
+      { name: 'mul', expression: expressions.mul, args: [{ kind: 'input' as const, index: 0 }, { kind: 'scalar' as const, value: 0.1, dtype: 'float16' as const }], dtype: 'float16' as const },
+      { name: 'relu', expression: expressions.relu, args: [{ kind: 'member' as const, index: 0 }], dtype: 'float16' as const },
+    ],
+    outputs: [1],
+    shape: [8],
+    target: gpu,
+  }
+  expect(elementwiseKernel(group).code).toMatchInlineSnapshot(`
+    "enable f16;
+    @group(0) @binding(0) var<storage, read> in0: array<vec4<f16>>;
+    @group(0) @binding(1) var<storage, read_write> out0: array<vec4<f16>>;
+    fn isNan4(x: vec4<f32>) -> vec4<bool> { return (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u); }
+    fn largerHalf4(a: vec4<f16>, b: vec4<f16>) -> vec4<f16> { return select(select(a, b, b > a), b, isNan4(vec4<f32>(b))); }
+    @compute @workgroup_size(64)
+    fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+      let item = group.x * 64u + lane;
+      if (item >= 2u) { return; }
+      let x0 = in0[item];
+      var s0_1 = vec4<f16>(f16(0.10000000149011612f));
+      let v0 = x0 * s0_1;
+      let v1 = largerHalf4(v0, vec4<f16>(f16(0f)));
+      out0[item] = v1;
+    }
+    "
+  `)
+  const [first, second] = group.members
+  const large = { ...first!, args: [first!.args[0]!, { kind: 'scalar' as const, value: 1e5, dtype: 'float16' as const }] }
+  expect(elementwiseKernel({ ...group, members: [large, second!] }).code).toContain('let x0 = vec4<f32>(in0[item]);')
+})
+
 test('a reduction: alone on a processor, by 64 lanes on a card', () => {
   const reduction = { op: 'reduceSum' as const, dtype: 'float32' as const, layout: denseLayout([3, 256]), axes: [1] }
   expect(reduceKernel({ ...reduction, target: software }).code).toMatchInlineSnapshot(`
@@ -145,20 +182,57 @@ test('a reduction: alone on a processor, by 64 lanes on a card', () => {
   `)
 })
 
+test('where subgroups can, one value of each goes through memory', () => {
+  const reduction = { op: 'reduceMax' as const, dtype: 'float32' as const, layout: denseLayout([3, 256]), axes: [1] }
+  expect(reduceKernel({ ...reduction, target: { ...gpu, subgroups: true } }).code).toMatchInlineSnapshot(`
+    "enable subgroups;
+    requires subgroup_id;
+    @group(0) @binding(0) var<storage, read> x: array<f32>;
+    @group(0) @binding(1) var<storage, read_write> y: array<f32>;
+    fn isNan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
+    fn larger(a: f32, b: f32) -> f32 { return select(select(a, b, b > a), b, isNan(b)); }
+    var<workgroup> lanes: array<f32, 64>;
+    @compute @workgroup_size(64)
+    fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32, @builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) subgroups: u32, @builtin(subgroup_size) subgroupSize: u32, @builtin(subgroup_invocation_id) subgroupLane: u32) {
+      let row = group.x;
+      let first = lane;
+      if (row >= 3u) { return; }
+      let k0 = i32(row);
+      let base = k0 * 256;
+      var sum = x[base];
+      for (var r = first; r < 256u; r += 64u) {
+        let r0 = i32(r);
+        sum = larger(sum, x[base + r0]);
+      }
+      for (var h = subgroupSize / 2u; h > 0u; h = h / 2u) { let other = subgroupShuffleXor(sum, h); sum = larger(sum, other); }
+      if (subgroupLane == 0u) { lanes[subgroup] = sum; }
+      workgroupBarrier();
+      sum = lanes[0];
+      for (var s = 1u; s < subgroups; s++) { sum = larger(sum, lanes[s]); }
+      workgroupBarrier();
+      if (lane == 0u) { y[row] = sum; }
+    }
+    "
+  `)
+})
+
 test('kernels are mixed in one pass over the bases', () => {
-  expect(aggregateKernel({ target: software, dtype: 'float32', batch: 8, numBases: 2, size: 288 }).code).toMatchInlineSnapshot(`
+  expect(aggregateKernel({ target: software, dtype: 'float32', batch: 8, numBases: 8, size: 300 }).code).toMatchInlineSnapshot(`
     "@group(0) @binding(0) var<storage, read> bases: array<vec4<f32>>;
     @group(0) @binding(1) var<storage, read> pi: array<f32>;
     @group(0) @binding(2) var<storage, read_write> kernels: array<vec4<f32>>;
     @compute @workgroup_size(64)
     fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
       let item = group.x * 64u + lane;
-      if (item >= 72u) { return; }
-      let w0 = bases[item + 0u];
-      let w1 = bases[item + 72u];
+      if (item >= 38u) { return; }
+      let i0 = item + 0u;
+      let i1 = min(item + 38u, 74u);
+      let w0_0 = bases[i0 + 0u]; let w1_0 = bases[i0 + 75u]; let w2_0 = bases[i0 + 150u]; let w3_0 = bases[i0 + 225u]; let w4_0 = bases[i0 + 300u]; let w5_0 = bases[i0 + 375u]; let w6_0 = bases[i0 + 450u]; let w7_0 = bases[i0 + 525u];
+      let w0_1 = bases[i1 + 0u]; let w1_1 = bases[i1 + 75u]; let w2_1 = bases[i1 + 150u]; let w3_1 = bases[i1 + 225u]; let w4_1 = bases[i1 + 300u]; let w5_1 = bases[i1 + 375u]; let w6_1 = bases[i1 + 450u]; let w7_1 = bases[i1 + 525u];
       for (var b = 0u; b < 8u; b++) {
-        let v = pi[b * 2u + 0u] * w0 + pi[b * 2u + 1u] * w1;
-        kernels[b * 72u + item] = v;
+        let p0 = pi[b * 8u + 0u]; let p1 = pi[b * 8u + 1u]; let p2 = pi[b * 8u + 2u]; let p3 = pi[b * 8u + 3u]; let p4 = pi[b * 8u + 4u]; let p5 = pi[b * 8u + 5u]; let p6 = pi[b * 8u + 6u]; let p7 = pi[b * 8u + 7u];
+        kernels[b * 75u + i0] = p0 * w0_0 + p1 * w1_0 + p2 * w2_0 + p3 * w3_0 + p4 * w4_0 + p5 * w5_0 + p6 * w6_0 + p7 * w7_0;
+        if (item + 38u < 75u) { kernels[b * 75u + i1] = p0 * w0_1 + p1 * w1_1 + p2 * w2_1 + p3 * w3_1 + p4 * w4_1 + p5 * w5_1 + p6 * w6_1 + p7 * w7_1; }
       }
     }
     "
@@ -246,15 +320,104 @@ test('a convolution in registers: 1 x 1, its text short enough to read', () => {
   `)
 })
 
+test('a packed product, its sum in two parts', () => {
+  const product = { target: software, label: 'product', batches: 16, rows: 4, columns: 6, inner: 10, split: 2 }
+  expect(packedProductKernel(product).code).toMatchInlineSnapshot(`
+    "@group(0) @binding(0) var<storage, read> a: array<vec4<f32>>;
+    @group(0) @binding(1) var<storage, read> b: array<vec4<f32>>;
+    @group(0) @binding(2) var<storage, read_write> c: array<vec4<f32>>;
+    @compute @workgroup_size(16)
+    fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+      let item = group.x * 16u + lane;
+      if (item >= 32u) { return; }
+      let n0 = (item % 1u) * 2u;
+      let m0 = ((item / 1u) % 1u) * 1u;
+      let z = (item / 1u) % 16u;
+      let part = item / 16u;
+      let begin = part * 5u;
+      let last = min(begin + 5u, 10u);
+      var pa = (z * 10u + begin) * 1u;
+      var pb = (z * 10u + begin) * 2u;
+      var c0_0 = vec4<f32>(0.0); var c0_1 = vec4<f32>(0.0); var c1_0 = vec4<f32>(0.0); var c1_1 = vec4<f32>(0.0); var c2_0 = vec4<f32>(0.0); var c2_1 = vec4<f32>(0.0); var c3_0 = vec4<f32>(0.0); var c3_1 = vec4<f32>(0.0);
+      var k = begin;
+      let whole = begin + ((last - begin) / 2u) * 2u;
+      for (; k < whole; k += 2u) {
+        { let a0 = a[pa + 0u + (m0 + 0u)]; let b0 = b[pb + 0u + (n0 + 0u)]; let b1 = b[pb + 0u + (n0 + 1u)];
+          c0_0 += a0.x * b0; c0_1 += a0.x * b1; c1_0 += a0.y * b0; c1_1 += a0.y * b1; c2_0 += a0.z * b0; c2_1 += a0.z * b1; c3_0 += a0.w * b0; c3_1 += a0.w * b1; }
+        { let a0 = a[pa + 1u + (m0 + 0u)]; let b0 = b[pb + 2u + (n0 + 0u)]; let b1 = b[pb + 2u + (n0 + 1u)];
+          c0_0 += a0.x * b0; c0_1 += a0.x * b1; c1_0 += a0.y * b0; c1_1 += a0.y * b1; c2_0 += a0.z * b0; c2_1 += a0.z * b1; c3_0 += a0.w * b0; c3_1 += a0.w * b1; }
+        pa += 2u; pb += 4u;
+      }
+      for (; k < last; k++) {
+        { let a0 = a[pa + 0u + (m0 + 0u)]; let b0 = b[pb + 0u + (n0 + 0u)]; let b1 = b[pb + 0u + (n0 + 1u)];
+          c0_0 += a0.x * b0; c0_1 += a0.x * b1; c1_0 += a0.y * b0; c1_1 += a0.y * b1; c2_0 += a0.z * b0; c2_1 += a0.z * b1; c3_0 += a0.w * b0; c3_1 += a0.w * b1; }
+        pa += 1u; pb += 2u;
+      }
+      let to = ((part * 16u + z) * 4u + m0 * 4u) * 2u + n0;
+      c[to + 0u] = c0_0; c[to + 1u] = c0_1; c[to + 2u] = c1_0; c[to + 3u] = c1_1; c[to + 4u] = c2_0; c[to + 5u] = c2_1; c[to + 6u] = c3_0; c[to + 7u] = c3_1;
+    }
+    "
+  `)
+  expect(packedSplit({ rows: 16, columns: 16, inner: 4096, batches: 16 }, 256)).toBe(16)
+  expect(packedSplit({ rows: 512, columns: 512, inner: 128, batches: 16 }, 256)).toBe(1)
+})
+
+test('tiles of dy, transformed', () => {
+  const grid = tileGrid({ ...shape, perSample: false }, [5, 6])
+  expect(transformImagesKernel(grid, { channels: 8, size: [5, 6] }, 'channel').code).toMatchInlineSnapshot(`
+    "@group(0) @binding(0) var<storage, read> x: array<f32>;
+    @group(0) @binding(1) var<storage, read_write> v: array<f32>;
+    @compute @workgroup_size(64)
+    fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+      let item = group.x * 64u + lane;
+      if (item >= 144u) { return; }
+      let c = item % 8u; let t = (item / 8u) % 9u;
+      let n = item / 72u;
+      let tileAt = n * 9u + t;
+      let z = 0u;
+      let row = i32(t / 3u) * 2; let column = i32(t % 3u) * 2;
+      let plane = i32(n * 8u + c) * 30;
+      let rowOk0 = (row + 0 >= 0) & (row + 0 < 5); let row0 = clamp(row + 0, 0, 4) * 6;
+      let rowOk1 = (row + 1 >= 0) & (row + 1 < 5); let row1 = clamp(row + 1, 0, 4) * 6;
+      let columnOk0 = (column + 0 >= 0) & (column + 0 < 6); let column0 = clamp(column + 0, 0, 5);
+      let columnOk1 = (column + 1 >= 0) & (column + 1 < 6); let column1 = clamp(column + 1, 0, 5);
+      let d0_0 = select(0.0, x[plane + row0 + column0], rowOk0 & columnOk0);
+      let d0_1 = select(0.0, x[plane + row0 + column1], rowOk0 & columnOk1);
+      let d1_0 = select(0.0, x[plane + row1 + column0], rowOk1 & columnOk0);
+      let d1_1 = select(0.0, x[plane + row1 + column1], rowOk1 & columnOk1);
+      let dt0_0 = d0_0; let dt1_0 = d0_0 + d1_0; let dt2_0 = d0_0 - d1_0; let dt3_0 = -d1_0;
+      let dt0_1 = d0_1; let dt1_1 = d0_1 + d1_1; let dt2_1 = d0_1 - d1_1; let dt3_1 = -d1_1;
+      let to = z * 2304u + tileAt * 8u + c;
+      v[to + 0u] = dt0_0;
+      v[to + 144u] = dt0_0 + dt0_1;
+      v[to + 288u] = dt0_0 - dt0_1;
+      v[to + 432u] = -dt0_1;
+      v[to + 576u] = dt1_0;
+      v[to + 720u] = dt1_0 + dt1_1;
+      v[to + 864u] = dt1_0 - dt1_1;
+      v[to + 1008u] = -dt1_1;
+      v[to + 1152u] = dt2_0;
+      v[to + 1296u] = dt2_0 + dt2_1;
+      v[to + 1440u] = dt2_0 - dt2_1;
+      v[to + 1584u] = -dt2_1;
+      v[to + 1728u] = dt3_0;
+      v[to + 1872u] = dt3_0 + dt3_1;
+      v[to + 2016u] = dt3_0 - dt3_1;
+      v[to + 2160u] = -dt3_1;
+    }
+    "
+  `)
+})
+
 test('tiles waste little and stay within the length of a text', () => {
   const of = (size: number, kernel: number, quads: number): unknown => {
     const s = { ...shape, inSize: [size, size], outSize: [size, size], kernelSize: [kernel, kernel] } as const
     return tileFor(forwardAxis(s, 0), forwardAxis(s, 1), quads)
   }
   expect(of(56, 3, 16)).toEqual({ rows: 7, columns: 7, quads: 2 })
-  expect(of(16, 3, 16)).toEqual({ rows: 4, columns: 4, quads: 2 })
+  expect(of(16, 3, 16)).toEqual({ rows: 4, columns: 8, quads: 2 })
   expect(of(7, 3, 1)).toEqual({ rows: 7, columns: 7, quads: 1 })
-  expect(of(28, 7, 2)).toMatchObject({ quads: 2 })
+  expect(of(28, 7, 2)).toEqual({ rows: 4, columns: 4, quads: 1 })
 })
 
 test('the phases of an input gradient share out pixels and taps', () => {

@@ -2,7 +2,7 @@
 // may have any layout, so that transposes cost nothing.
 
 import type { DType, StaticShape } from '@dynconv/core'
-import { itemKernel, type Kernel, loaded, stored, type Target } from '../wgsl/kernel.ts'
+import { itemKernel, type Kernel, loaded, reads, stored, type Target, writes } from '../wgsl/kernel.ts'
 import { coordinates, indexOf, type Layout } from '../wgsl/views.ts'
 import { tiledGemmKernel } from './tiledGemm.ts'
 
@@ -36,11 +36,8 @@ function matmulTiledKernel({ target, dtype, a, b, shape, inner }: Product): Kern
   return tiledGemmKernel({
     label: 'matmul tiled',
     target,
-    bindings: [
-      { name: 'a', dtype },
-      { name: 'b', dtype },
-      { name: 'y', dtype, access: 'read_write' },
-    ],
+    dtype,
+    bindings: [...reads(dtype, 'a', 'b'), ...writes(dtype, 'y')],
     rows,
     columns,
     inner,

@@ -2,8 +2,8 @@
 
 import type { DType, StaticShape } from '@dynconv/core'
 import { stridesOf } from '@dynconv/core'
-import { itemKernel, type Kernel, literal, loaded, stored, type Target, valueType } from '../wgsl/kernel.ts'
-import { collapse, coordinates, indexOf, type Layout } from '../wgsl/views.ts'
+import { itemKernel, type Kernel, literal, loaded, reads, stored, type Target, valueType, writes } from '../wgsl/kernel.ts'
+import { collapse, coordinates, indexOf, type Layout, place } from '../wgsl/views.ts'
 
 /** x inside a border. Bindings: x (any layout), y (dense). */
 export function padKernel(options: {
@@ -24,10 +24,7 @@ export function padKernel(options: {
   return itemKernel({
     label: 'pad',
     target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'y', dtype, access: 'read_write' },
-    ],
+    bindings: [...reads(dtype, 'x'), ...writes(dtype, 'y')],
     count: shape.reduce((a, b) => a * b, 1),
     body: `  ${coordinates('item', shape, 'c').replaceAll('\n', '\n  ')}
   let inside = ${inside.join(' & ') || 'true'};
@@ -53,10 +50,7 @@ export function placeKernel(options: {
   return itemKernel({
     label: 'concat',
     target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'y', dtype, access: 'read_write' },
-    ],
+    bindings: [...reads(dtype, 'x'), ...writes(dtype, 'y')],
     count: layout.shape.reduce((a, b) => a * b, 1),
     body: `  ${coordinates('item', merged, 'c').replaceAll('\n', '\n  ')}
   y[${indexOf(all[1] ?? [], start * (strides[axis] ?? 1), 'c')}] = x[${indexOf(all[0] ?? [], layout.offset, 'c')}];`,
@@ -83,19 +77,12 @@ export function gatherKernel({ target, dtype, outer, size, inner, count, fault }
   return itemKernel({
     label: 'gather',
     target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'indices', dtype: 'int32' },
-      { name: 'y', dtype, access: 'read_write' },
-      { name: 'faults', dtype: 'int32', access: 'read_write' },
-    ],
+    bindings: [...reads(dtype, 'x'), ...reads('int32', 'indices'), ...writes(dtype, 'y'), ...writes('int32', 'faults')],
     count: outer * count * inner,
-    body: `  let j = item % ${inner}u;
-  let m = (item / ${inner}u) % ${count}u;
-  let o = item / ${inner * count}u;
+    body: `  ${place('item', [['o', outer], ['m', count], ['j', inner]])}
   let index = indices[m];
   ${noteFault(fault, size)}return; }
-  y[item] = x[(o * ${size}u + u32(index)) * ${inner}u + j];`,
+  y[item] = x[(o * ${size} + index) * ${inner} + j];`,
   })
 }
 
@@ -107,21 +94,14 @@ export function scatterAddKernel({ target, dtype, outer, size, inner, count, fau
   return itemKernel({
     label: 'scatterAdd',
     target,
-    bindings: [
-      { name: 'u', dtype },
-      { name: 'indices', dtype: 'int32' },
-      { name: 'y', dtype, access: 'read_write' },
-      { name: 'faults', dtype: 'int32', access: 'read_write' },
-    ],
+    bindings: [...reads(dtype, 'u'), ...reads('int32', 'indices'), ...writes(dtype, 'y'), ...writes('int32', 'faults')],
     count: outer * size * inner,
-    body: `  let j = item % ${inner}u;
-  let i = i32((item / ${inner}u) % ${size}u);
-  let o = item / ${inner * size}u;
+    body: `  ${place('item', [['o', outer], ['i', size], ['j', inner]])}
   var sum = ${valueType(dtype)}(0);
-  for (var m = 0u; m < ${count}u; m++) {
+  for (var m = 0; m < ${count}; m++) {
     let index = indices[m];
     ${noteFault(fault, size)}}
-    if (index == i) { sum += ${loaded(`u[(o * ${count}u + m) * ${inner}u + j]`, dtype, target)}; }
+    if (index == i) { sum += ${loaded(`u[(o * ${count} + m) * ${inner} + j]`, dtype, target)}; }
   }
   y[item] = ${stored('sum', dtype, target)};`,
   })

@@ -6,7 +6,7 @@
 // The sums of the gradient, dbeta = sum dy and dgamma = sum dy (x - mean) r with r = 1 / sqrt(v + epsilon), likewise.
 
 import type { DType } from '@dynconv/core'
-import { combineLanes, itemKernel, type Kernel, lanesFor, literal, loaded, rowKernel, sharedLanes, stored, type Target } from '../wgsl/kernel.ts'
+import { combineLanes, itemKernel, type Kernel, lanesFor, literal, loaded, reads, rowKernel, sharedLanes, stored, type Target, valueType, writes } from '../wgsl/kernel.ts'
 
 /** x [batch, channels, pixels] */
 export interface NormShape {
@@ -17,29 +17,36 @@ export interface NormShape {
   readonly pixels: number
 }
 
+// How a plane is read: four pixels at a time where they divide so.
+function lineOf(pixels: number) {
+  const width = pixels % 4 === 0 ? 4 : 1
+  const type = valueType('float32', width)
+  return { width, length: pixels / width, type, zero: `${type}(0.0)`, total: (sum: string): string => (width === 4 ? `dot(${sum}, vec4<f32>(1.0))` : sum) } as const
+}
+
 /** Of each plane its mean and the sum of squared deviations from it. Bindings: x, part (float32 [N, C, 2]). */
 export function planeStatisticsKernel({ target, dtype, batch, channels, pixels }: NormShape): Kernel {
   const lanes = lanesFor(target, pixels)
-  const load = loaded(`x[row * ${pixels}u + i]`, dtype, target)
-  const loop = (statement: string): string => `  for (var i = first; i < ${pixels}u; i += ${lanes}u) { ${statement} }`
+  const { width, length, type, zero, total } = lineOf(pixels)
+  const load = loaded(`x[row * ${length}u + i]`, dtype, target, width)
+  const loop = (statement: string): string => `  for (var i = first; i < ${length}u; i += ${lanes}u) { ${statement} }`
   const add = (a: string, b: string): string => `${a} + ${b}`
   return rowKernel({
     label: 'batchNorm planes',
     target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'part', dtype: 'float32', access: 'read_write' },
-    ],
+    bindings: [{ name: 'x', dtype, width }, ...writes('float32', 'part')],
     declarations: sharedLanes('lanes', 'f32', lanes),
     rows: batch * channels,
     lanes,
-    body: `  var sum = 0.0;
-${loop(`sum += ${load};`)}
-${combineLanes('sum', 'lanes', lanes, add)}
+    body: `  var sums = ${zero};
+${loop(`sums += ${load};`)}
+  var sum = ${total('sums')};
+${combineLanes(target, 'sum', 'lanes', lanes, add)}
   let mean = sum / ${pixels}.0;
-  var squares = 0.0;
-${loop(`let d = ${load} - mean; squares += d * d;`)}
-${combineLanes('squares', 'lanes', lanes, add)}
+  sums = ${zero};
+${loop(`let d = ${load} - ${type}(mean); sums += d * d;`)}
+  var squares = ${total('sums')};
+${combineLanes(target, 'squares', 'lanes', lanes, add)}
   ${lanes === 1 ? '' : 'if (lane == 0u) '}{ part[row * 2u] = mean; part[row * 2u + 1u] = squares; }`,
   })
 }
@@ -49,11 +56,7 @@ export function channelStatisticsKernel({ target, dtype, batch, channels, pixels
   return itemKernel({
     label: 'batchNorm channels',
     target,
-    bindings: [
-      { name: 'part', dtype: 'float32' },
-      { name: 'mean', dtype, access: 'read_write' },
-      { name: 'variance', dtype, access: 'read_write' },
-    ],
+    bindings: [...reads('float32', 'part'), ...writes(dtype, 'mean', 'variance')],
     count: channels,
     body: `  var sum = 0.0;
   for (var n = 0u; n < ${batch}u; n++) { sum += part[(n * ${channels}u + item) * 2u]; }
@@ -73,26 +76,25 @@ export function channelStatisticsKernel({ target, dtype, batch, channels, pixels
 /** Of each plane sum dy and sum dy (x - mean). Bindings: x, dy, mean, part. */
 export function planeGradientsKernel({ target, dtype, batch, channels, pixels }: NormShape): Kernel {
   const lanes = lanesFor(target, pixels)
-  const at = `[row * ${pixels}u + i]`
+  const { width, length, type, zero, total } = lineOf(pixels)
+  const at = `[row * ${length}u + i]`
   return rowKernel({
     label: 'batchNormGrad planes',
     target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'dy', dtype },
-      { name: 'mean', dtype },
-      { name: 'part', dtype: 'float32', access: 'read_write' },
-    ],
+    bindings: [{ name: 'x', dtype, width }, { name: 'dy', dtype, width }, ...reads(dtype, 'mean'), ...writes('float32', 'part')],
     declarations: sharedLanes('lanes', 'vec2<f32>', lanes),
     rows: batch * channels,
     lanes,
     body: `  let m = ${loaded(`mean[row % ${channels}u]`, dtype, target)};
-  var sums = vec2<f32>(0.0);
-  for (var i = first; i < ${pixels}u; i += ${lanes}u) {
-    let g = ${loaded(`dy${at}`, dtype, target)};
-    sums += vec2<f32>(g, g * (${loaded(`x${at}`, dtype, target)} - m));
+  var ofDy = ${zero};
+  var ofProducts = ${zero};
+  for (var i = first; i < ${length}u; i += ${lanes}u) {
+    let g = ${loaded(`dy${at}`, dtype, target, width)};
+    ofDy += g;
+    ofProducts += g * (${loaded(`x${at}`, dtype, target, width)} - ${type}(m));
   }
-${combineLanes('sums', 'lanes', lanes, (a, b) => `${a} + ${b}`)}
+  var sums = vec2<f32>(${total('ofDy')}, ${total('ofProducts')});
+${combineLanes(target, 'sums', 'lanes', lanes, (a, b) => `${a} + ${b}`)}
   ${lanes === 1 ? '' : 'if (lane == 0u) '}{ part[row * 2u] = sums.x; part[row * 2u + 1u] = sums.y; }`,
   })
 }
@@ -102,12 +104,7 @@ export function channelGradientsKernel({ target, dtype, batch, channels }: NormS
   return itemKernel({
     label: 'batchNormGrad channels',
     target,
-    bindings: [
-      { name: 'part', dtype: 'float32' },
-      { name: 'variance', dtype },
-      { name: 'dgamma', dtype, access: 'read_write' },
-      { name: 'dbeta', dtype, access: 'read_write' },
-    ],
+    bindings: [...reads('float32', 'part'), ...reads(dtype, 'variance'), ...writes(dtype, 'dgamma', 'dbeta')],
     count: channels,
     body: `  var sums = vec2<f32>(0.0);
   for (var n = 0u; n < ${batch}u; n++) {

@@ -2,7 +2,8 @@
 // p with p sh <= h + top < p sh + kh, that is p from ceil((h + top - kh + 1) / sh) to floor((h + top) / sh).
 
 import type { DType, Pool2dAttrs } from '@dynconv/core'
-import { itemKernel, type Kernel, loaded, stored, type Target } from '../wgsl/kernel.ts'
+import { itemKernel, type Kernel, loaded, reads, stored, type Target, writes } from '../wgsl/kernel.ts'
+import { place } from '../wgsl/views.ts'
 
 /** x [planes, H, W], y [planes, P, Q]; planes = N C. */
 export interface PoolShape {
@@ -22,8 +23,18 @@ function window({ attrs, inSize: [H, W] }: PoolShape, p: string, q: string): str
   let w0 = max(${q} * ${sw} - ${left}, 0); let w1 = min(${q} * ${sw} - ${left} + ${kw}, ${W});`
 }
 
-function place([height, width]: readonly [number, number], h: string, w: string): string {
-  return `let ${w} = i32(item % ${width}u); let ${h} = i32((item / ${width}u) % ${height}u); let plane = i32(item / ${height * width}u);`
+// A kernel with an item for each pixel (h, w) of `size` in each plane.
+function pixelKernel(shape: PoolShape, label: string, inputs: readonly string[], output: string, size: readonly [number, number], [h, w]: readonly [string, string], body: string): Kernel {
+  const { target, dtype, planes } = shape
+  const [height, width] = size
+  return itemKernel({
+    label,
+    target,
+    bindings: [...reads(dtype, ...inputs), ...writes(dtype, output)],
+    count: planes * height * width,
+    body: `  ${place('item', [['plane', planes], [h, height], [w, width]])}
+${body}`,
+  })
 }
 
 // `visit` of every window (p, q) that covers pixel (h, w).
@@ -54,44 +65,25 @@ function firstMax(shape: PoolShape): string {
 
 /** Bindings: x, y. */
 export function maxPoolKernel(shape: PoolShape): Kernel {
-  const { target, dtype, planes, inSize, outSize } = shape
-  return itemKernel({
-    label: 'maxPool2d',
-    target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'y', dtype, access: 'read_write' },
-    ],
-    count: planes * outSize[0] * outSize[1],
-    body: `  ${place(outSize, 'p', 'q')}
-  let base = plane * ${inSize[0] * inSize[1]};
+  const { target, dtype, inSize } = shape
+  const body = `  let base = plane * ${inSize[0] * inSize[1]};
   ${firstMax(shape)}
-  y[item] = ${stored('largest', dtype, target)};`,
-  })
+  y[item] = ${stored('largest', dtype, target)};`
+  return pixelKernel(shape, 'maxPool2d', ['x'], 'y', shape.outSize, ['p', 'q'], body)
 }
 
 /** Each window's dy goes to its first largest pixel. Bindings: x, dy, dx. */
 export function maxPoolGradKernel(shape: PoolShape): Kernel {
-  const { target, dtype, planes, inSize, outSize } = shape
-  return itemKernel({
-    label: 'maxPool2dGrad',
-    target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'dy', dtype },
-      { name: 'dx', dtype, access: 'read_write' },
-    ],
-    count: planes * inSize[0] * inSize[1],
-    body: `  ${place(inSize, 'h', 'w')}
-  let base = plane * ${inSize[0] * inSize[1]};
+  const { target, dtype, inSize, outSize } = shape
+  const body = `  let base = plane * ${inSize[0] * inSize[1]};
   var sum = 0.0;
   ${covering(
     shape,
     `  ${firstMax(shape)}
   if (best == i32(item)) { sum += ${loaded(`dy[(plane * ${outSize[0]} + p) * ${outSize[1]} + q]`, dtype, target)}; }`,
   )}
-  dx[item] = ${stored('sum', dtype, target)};`,
-  })
+  dx[item] = ${stored('sum', dtype, target)};`
+  return pixelKernel(shape, 'maxPool2dGrad', ['x', 'dy'], 'dx', shape.inSize, ['h', 'w'], body)
 }
 
 const windowSize = ({ attrs }: PoolShape, countIncludePad: boolean): string =>
@@ -99,44 +91,26 @@ const windowSize = ({ attrs }: PoolShape, countIncludePad: boolean): string =>
 
 /** Bindings: x, y. */
 export function avgPoolKernel(shape: PoolShape, countIncludePad: boolean): Kernel {
-  const { target, dtype, planes, inSize, outSize } = shape
-  return itemKernel({
-    label: 'avgPool2d',
-    target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'y', dtype, access: 'read_write' },
-    ],
-    count: planes * outSize[0] * outSize[1],
-    body: `  ${place(outSize, 'p', 'q')}
-  ${window(shape, 'p', 'q')}
+  const { target, dtype, inSize } = shape
+  const body = `  ${window(shape, 'p', 'q')}
   var sum = 0.0;
   for (var r = h0; r < h1; r++) { for (var s = w0; s < w1; s++) {
     sum += ${loaded(`x[(plane * ${inSize[0]} + r) * ${inSize[1]} + s]`, dtype, target)};
   } }
   let mean = sum / ${windowSize(shape, countIncludePad)};
-  y[item] = ${stored('mean', dtype, target)};`,
-  })
+  y[item] = ${stored('mean', dtype, target)};`
+  return pixelKernel(shape, 'avgPool2d', ['x'], 'y', shape.outSize, ['p', 'q'], body)
 }
 
 /** Bindings: dy, dx. */
 export function avgPoolGradKernel(shape: PoolShape, countIncludePad: boolean): Kernel {
-  const { target, dtype, planes, inSize, outSize } = shape
-  return itemKernel({
-    label: 'avgPool2dGrad',
-    target,
-    bindings: [
-      { name: 'dy', dtype },
-      { name: 'dx', dtype, access: 'read_write' },
-    ],
-    count: planes * inSize[0] * inSize[1],
-    body: `  ${place(inSize, 'h', 'w')}
-  var sum = 0.0;
+  const { target, dtype, outSize } = shape
+  const body = `  var sum = 0.0;
   ${covering(
     shape,
     `  ${window(shape, 'p', 'q')}
   sum += ${loaded(`dy[(plane * ${outSize[0]} + p) * ${outSize[1]} + q]`, dtype, target)} / ${windowSize(shape, countIncludePad)};`,
   )}
-  dx[item] = ${stored('sum', dtype, target)};`,
-  })
+  dx[item] = ${stored('sum', dtype, target)};`
+  return pixelKernel(shape, 'avgPool2dGrad', ['dy'], 'dx', shape.inSize, ['h', 'w'], body)
 }

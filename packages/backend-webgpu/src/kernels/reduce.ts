@@ -1,7 +1,7 @@
 // Reductions, argMax and softmaxes. A row is what becomes one number (or, for a softmax, what is normalised together).
 
 import type { DType } from '@dynconv/core'
-import { combineLanes, itemKernel, type Kernel, lanesFor, loaded, rowKernel, sharedLanes, stored, type Target, valueType } from '../wgsl/kernel.ts'
+import { combineLanes, itemKernel, type Kernel, lanesFor, loaded, reads, rowKernel, sharedLanes, stored, type Target, valueType, writes } from '../wgsl/kernel.ts'
 import { collapse, coordinates, indexOf, type Layout } from '../wgsl/views.ts'
 
 /** A reduction of `layout` over `axes`. */
@@ -38,15 +38,12 @@ export function reduceKernel({ target, op, dtype, layout, axes, result = dtype }
   let base = ${indexOf(kept.strides, layout.offset, 'k')};
   var sum = ${start};
 ${lanes === 1 ? serial(reduced, load, combine, start) : parallel(reduced, lanes, load, combine)}
-${combineLanes('sum', 'lanes', lanes, combine)}
+${combineLanes(target, 'sum', 'lanes', lanes, combine)}
   ${lanes === 1 ? '' : 'if (lane == 0u) '}{ y[row] = ${stored('sum', result, target)}; }`
   return rowKernel({
     label: op,
     target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'y', dtype: result, access: 'read_write' },
-    ],
+    bindings: [...reads(dtype, 'x'), ...writes(result, 'y')],
     declarations: sharedLanes('lanes', type, lanes),
     rows: kept.size,
     lanes,
@@ -113,10 +110,7 @@ export function argMaxKernel(lines: Lines): Kernel {
   return itemKernel({
     label: 'argMax',
     target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'y', dtype: 'int32', access: 'read_write' },
-    ],
+    bindings: [...reads(dtype, 'x'), ...writes('int32', 'y')],
     count: lines.outer * inner,
     body: `  let row = item;
   let base = ${lineBase(lines)};
@@ -140,20 +134,17 @@ export function softmaxKernel(lines: Lines & { readonly log: boolean }): Kernel 
   return rowKernel({
     label: log ? 'logSoftmax' : 'softmax',
     target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'y', dtype, access: 'read_write' },
-    ],
+    bindings: [...reads(dtype, 'x'), ...writes(dtype, 'y')],
     declarations: sharedLanes('lanes', 'f32', lanes),
     rows: lines.outer * inner,
     lanes,
     body: `  let base = ${lineBase(lines)};
   var largest = ${loaded('x[base]', dtype, target)};
 ${loop(`largest = larger(largest, ${load});`)}
-${combineLanes('largest', 'lanes', lanes, (a, b) => `larger(${a}, ${b})`)}
+${combineLanes(target, 'largest', 'lanes', lanes, (a, b) => `larger(${a}, ${b})`)}
   var sum = 0.0;
 ${loop(`sum += exponential(${load} - largest);`)}
-${combineLanes('sum', 'lanes', lanes, (a, b) => `${a} + ${b}`)}
+${combineLanes(target, 'sum', 'lanes', lanes, (a, b) => `${a} + ${b}`)}
 ${log ? '  let shift = logarithm(sum);\n' : ''}${loop(`y[base + i32(i) * ${inner}] = ${stored(result, dtype, target)};`)}`,
   })
 }

@@ -3,7 +3,8 @@
 // The tables are computed in float64 when the program is made.
 
 import type { DType, ResizeMode } from '@dynconv/core'
-import { itemKernel, type Kernel, loaded, stored, type Target } from '../wgsl/kernel.ts'
+import { itemKernel, type Kernel, loaded, reads, stored, type Target, writes } from '../wgsl/kernel.ts'
+import { place } from '../wgsl/views.ts'
 
 /** Which pixels of `from` each of `to` reads, and their shares. */
 export interface AxisTable {
@@ -68,16 +69,9 @@ export function resizeKernel({ target, dtype, planes, inSize, outSize }: ResizeS
   return itemKernel({
     label: 'resize',
     target,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'pixels', dtype: 'int32' },
-      { name: 'fractions', dtype: 'float32' },
-      { name: 'y', dtype, access: 'read_write' },
-    ],
+    bindings: [...reads(dtype, 'x'), ...reads('int32', 'pixels'), ...reads('float32', 'fractions'), ...writes(dtype, 'y')],
     count: planes * P * Q,
-    body: `  let q = i32(item % ${Q}u);
-  let p = i32((item / ${Q}u) % ${P}u);
-  let plane = i32(item / ${P * Q}u);
+    body: `  ${place('item', [['plane', planes], ['p', P], ['q', Q]])}
   ${mix}
   y[item] = ${stored('v', dtype, target)};`,
   })
@@ -89,17 +83,9 @@ export function resizeGradKernel({ target, dtype, planes, inSize, outSize }: Res
   return itemKernel({
     label: 'resizeGrad',
     target,
-    bindings: [
-      { name: 'dy', dtype },
-      { name: 'starts', dtype: 'int32' },
-      { name: 'readers', dtype: 'int32' },
-      { name: 'shares', dtype: 'float32' },
-      { name: 'dx', dtype, access: 'read_write' },
-    ],
+    bindings: [...reads(dtype, 'dy'), ...reads('int32', 'starts', 'readers'), ...reads('float32', 'shares'), ...writes(dtype, 'dx')],
     count: planes * H * W,
-    body: `  let w = i32(item % ${W}u);
-  let h = i32((item / ${W}u) % ${H}u);
-  let plane = i32(item / ${H * W}u);
+    body: `  ${place('item', [['plane', planes], ['h', H], ['w', W]])}
   var sum = 0.0;
   for (var a = starts[h]; a < starts[h + 1]; a++) {
     var row = 0.0;

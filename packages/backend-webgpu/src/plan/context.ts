@@ -6,15 +6,27 @@ import { type Expression, identity } from '../kernels/elementwise.ts'
 import type { Kernel, Target } from '../wgsl/kernel.ts'
 import { isDense, type Layout } from '../wgsl/views.ts'
 import { encode } from '../encode.ts'
+import type { Preferences } from './choose.ts'
 import { Fusion, isLazy, isScalar, type Lazy, type Operand, release } from './fuse.ts'
 import { maxFaults, type Fault, type PlanBuffer, ProgramBuilder, type Value } from './program.ts'
+
+/** How to lower. */
+export interface LowerOptions extends Preferences {
+  readonly memoryBudgetBytes?: number | undefined
+}
+
+const defaultBudgetBytes = 64 * 2 ** 20
 
 /** Lowers into one program. */
 export class Context {
   readonly target: Target
   readonly builder: ProgramBuilder
   /** What was chosen, for people. */
-  readonly notes: string[] = []
+  readonly notes: Set<string> = new Set()
+  readonly preferences: Preferences
+  /** What a kernel gradient may hold of the samples' kernels at a time, unless the plan says how many. */
+  readonly memoryBudgetBytes: number
+  readonly #derived: Map<PlanBuffer, Map<string, Value>> = new Map()
   readonly #fusion: Fusion
   readonly #graph: Graph
   readonly #uses: ReadonlyMap<ValueId, number>
@@ -22,9 +34,11 @@ export class Context {
   readonly #denseCopies: Map<Value, Value> = new Map()
   #held: Lazy[] = []
 
-  constructor(graph: Graph, target: Target) {
+  constructor(graph: Graph, target: Target, { memoryBudgetBytes = defaultBudgetBytes, ...preferences }: LowerOptions = {}) {
     this.target = target
-    this.builder = new ProgramBuilder(target)
+    this.preferences = preferences
+    this.memoryBudgetBytes = memoryBudgetBytes
+    this.builder = new ProgramBuilder(target, new Set(graph.states.flatMap((s) => (s.update === undefined ? [] : [s.name]))))
     this.#fusion = new Fusion(this.builder)
     this.#graph = graph
     this.#uses = useCounts(graph)
@@ -120,6 +134,21 @@ export class Context {
     const output = this.tensor(dtype, shape)
     if (sizeOf(shape) > 0) this.dispatch(make(), ...inputs, output)
     return output
+  }
+
+  /** What `make` gives for a dense tensor, made once for each `name`. */
+  once(name: string, from: Value, make: () => Value): Value {
+    const known = this.#derived.get(from.buffer) ?? new Map<string, Value>()
+    this.#derived.set(from.buffer, known)
+    const key = `${name} of ${from.layout.shape.join()}`
+    const value = known.get(key) ?? make()
+    known.set(key, value)
+    return value
+  }
+
+  /** Whether a tensor is the same in every run, as far as the program itself goes (fixed.ts). */
+  isFixed({ buffer }: Value): boolean {
+    return this.builder.isFixed(buffer)
   }
 
   fault(fault: Fault): { readonly buffer: PlanBuffer; readonly index: number } {

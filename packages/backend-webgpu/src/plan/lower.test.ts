@@ -1,11 +1,13 @@
-import { batchNorm, trace, type Tensor } from '@dynconv/core'
+import { batchNorm, dynamicConv2d, gradients, trace, type Tensor } from '@dynconv/core'
 import { expect, test } from 'vitest'
 import type { Target } from '../wgsl/kernel.ts'
+import type { Algorithm } from './choose.ts'
+import type { LowerOptions } from './context.ts'
 import { lower } from './lower.ts'
 import { planMemory } from './memory.ts'
 import type { PlanBuffer, Step } from './program.ts'
 
-const target: Target = { f16: false, kind: 'software', tiledMacs: 2 ** 20, maxGroups: 65535, maxBindings: 8 }
+const target: Target = { f16: false, subgroups: false, kind: 'software', tiledMacs: 2 ** 20, maxGroups: 65535, maxBindings: 8 }
 
 function kernelsOf(fn: (...xs: Tensor[]) => Tensor | readonly Tensor[], ...shapes: readonly (readonly number[])[]): readonly string[] {
   const { program } = lower(trace(fn, { inputs: shapes.map((shape) => ({ shape })) }).graph, target)
@@ -48,6 +50,48 @@ test('normalisation and activation are one pass after the statistics', () => {
     'add+rsqrt',
     'sub+mul+mul+add+relu',
   ])
+})
+
+// The program of a convolution and of its gradients.
+function convSteps(options: LowerOptions, size: number, kind: Target['kind'] = 'software'): readonly string[] {
+  const images = { shape: [2, 16, size, size] }
+  const { graph } = trace((x, w, pi, dy) => gradients(dynamicConv2d(x, w, pi, { padding: 1, form: 'kernels' }).mul(dy).sum(), [x, w, pi]), {
+    inputs: [images, { shape: [3, 16, 16, 3, 3] }, { shape: [2, 3] }, images],
+  })
+  const { program } = lower(graph, { ...target, tiledMacs: 1, kind }, options)
+  return program.steps.map((step) => (step.kind === 'dispatch' ? step.kernel.label : 'copy'))
+}
+
+test('the gradient of bases is taken apart transformed, chunk by chunk, where Winograd can', () => {
+  const transformedKernelBytes = 16 * 16 * 16 * 4
+  expect(convSteps({}, 8).filter((label) => /winograd|contract|sumRows/.test(label))).toEqual([
+    'winograd kernels',
+    'winograd patches',
+    'winograd tiles',
+    'winograd gradient products',
+    'contract',
+    'winograd gradient',
+    'sumRows',
+  ])
+  const chunked = convSteps({ memoryBudgetBytes: transformedKernelBytes }, 8)
+  expect(chunked.filter((label) => label === 'contract')).toHaveLength(2)
+})
+
+test('what was found to be fast goes before the rule, and a preference before both', () => {
+  const found = new Map<string, Algorithm>([['filterGrad 2x16x8x8 -> 16x8x8, 3x3 s1,1 p1,1,1,1 d1,1 g1 float32 each', 'direct']])
+  expect(convSteps({ found }, 8)).toContain('conv2dFilterGrad direct')
+  expect(convSteps({ found, prefer: 'winograd' }, 8)).toContain('winograd gradient products')
+  expect(convSteps({}, 8, 'gpu')).toContain('conv2dFilterGrad tiled')
+})
+
+test('for one small image kernels are mixed as they are loaded, on cards', () => {
+  const { graph } = trace((x, w, pi) => dynamicConv2d(x, w, pi, { padding: 1, form: 'kernels' }), {
+    inputs: [{ shape: [1, 16, 7, 7] }, { shape: [3, 16, 16, 3, 3] }, { shape: [1, 3] }],
+  })
+  const labels = (kind: Target['kind']): readonly string[] =>
+    lower(graph, { ...target, tiledMacs: 1, kind }).program.steps.map((step) => (step.kind === 'dispatch' ? step.kernel.label : 'copy'))
+  expect(labels('gpu')).toEqual(['dynamicConv2d tiled'])
+  expect(labels('software')).toEqual(['aggregate', 'conv2d direct'])
 })
 
 // What is needed from the first step that touches it to the last.

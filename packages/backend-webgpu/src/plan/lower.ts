@@ -19,7 +19,8 @@ import { gatherKernel, padKernel, placeKernel, scatterAddKernel } from '../kerne
 import { argMaxKernel, reduceKernel, softmaxKernel } from '../kernels/reduce.ts'
 import type { Target } from '../wgsl/kernel.ts'
 import { broadcastLayout, denseLayout, permuteLayout, sliceLayout } from '../wgsl/views.ts'
-import { constantOperand, Context } from './context.ts'
+import { constantOperand, Context, type LowerOptions } from './context.ts'
+import { fixedFirst } from './fixed.ts'
 import type { Operand } from './fuse.ts'
 import { convRules } from './lowerConv.ts'
 import { imageRules } from './lowerImages.ts'
@@ -195,9 +196,9 @@ export interface Lowered {
 }
 
 /** @throws GraphError for unknown sizes */
-export function lower(source: Graph, target: Target): Lowered {
+export function lower(source: Graph, target: Target, options: LowerOptions = {}): Lowered {
   const graph = decompose(source, takes)
-  const context = new Context(graph, target)
+  const context = new Context(graph, target, options)
   graph.inputs.forEach((port, index) => {
     const { dtype, shape } = context.typeOf(port.value)
     context.define(port.value, context.builder.tensor(dtype, shape, { kind: 'input', index }))
@@ -224,6 +225,7 @@ export function lower(source: Graph, target: Target): Lowered {
     builder.copy(from.buffer, copy.buffer, bytes)
     return { state, from: copy.buffer, bytes }
   })
-  const program: Program = { buffers: builder.buffers, steps: builder.steps, outputs, commits, faults: builder.faults }
-  return { graph, program, notes: context.notes }
+  const parted = fixedFirst(builder.steps, new Set(commits.map(({ state }) => state)))
+  const program: Program = { buffers: builder.buffers, ...parted, outputs, commits, faults: builder.faults }
+  return { graph, program, notes: [...context.notes] }
 }

@@ -13,16 +13,19 @@ import {
   packKernel,
   tileFor,
 } from '../kernels/convDirect.ts'
-import { type Bias, convMacs, type ConvShape, perGroup, weightSize } from '../kernels/convShape.ts'
-import { convTiledKernel, filterGradSplit, filterGradTiledKernel, inputGradTiledKernel } from '../kernels/convTiled.ts'
+import { type Bias, type ConvShape, perGroup, weightSize } from '../kernels/convShape.ts'
+import { convTiledKernel, filterGradSplit, filterGradTiledKernel, inputGradTiledKernel, mixesOnLoad } from '../kernels/convTiled.ts'
 import { filterGradDirectKernel, type GradTile, gradTileFor } from '../kernels/filterGradDirect.ts'
 import { reduceKernel } from '../kernels/reduce.ts'
 import { convPlainKernel, filterGradPlainKernel, inputGradPlainKernel } from '../kernels/convPlain.ts'
 import { aggregateKernel, contractKernel, contractParts, type Mixture, sumRowsKernel } from '../kernels/dynamic.ts'
 import { matmulKernel } from '../kernels/matmul.ts'
+import { transformedSize, transformKernelsKernel } from '../kernels/winograd.ts'
 import { denseLayout, permuteLayout } from '../wgsl/views.ts'
+import { type Algorithm, algorithmFor, type Pass } from './choose.ts'
 import type { Context } from './context.ts'
 import type { Operand } from './fuse.ts'
+import { winogradConv, winogradFilterGrad, winogradKernelGrad } from './lowerWinograd.ts'
 import type { Rules } from './rules.ts'
 import type { Value } from './program.ts'
 
@@ -55,16 +58,28 @@ interface Weights {
   readonly dense: () => Value
   /** Packed for the direct kernels. */
   readonly packed: (direction: Direction) => Value
+  /** Transformed for Winograd's. */
+  readonly transformed: (direction: Direction) => Value
+  /** What mixtures are made of. */
+  readonly mixture?: { readonly bases: Value; readonly pi: Value; readonly numBases: number }
+}
+
+// `count` kernels, packed or transformed; once for all who want the same.
+function packedOf(context: Context, shape: ConvShape, w: Value, direction: Direction, count: number): Value {
+  const size = packedSize(shape, direction)
+  return context.once(`packed ${direction} ${shape.attrs.groups}`, w, () => context.result({ dtype: 'float32', shape: [count, size, 4] }, [w], () => packKernel(shape, direction, count)))
+}
+
+function transformedOf(context: Context, shape: ConvShape, w: Value, direction: Direction, count: number): Value {
+  const size = transformedSize(shape, direction)
+  return context.once(`transformed ${direction}`, w, () => context.result({ dtype: 'float32', shape: [count, size] }, [w], () => transformKernelsKernel(shape, direction, count)))
 }
 
 function shared(context: Context, shape: ConvShape, w: Value): Weights {
   return {
     dense: () => w,
-    packed: (direction) => {
-      const packed = context.tensor('float32', [packedSize(shape, direction) * 4])
-      context.dispatch(packKernel(shape, direction, 1), w, packed)
-      return packed
-    },
+    packed: (direction) => packedOf(context, shape, w, direction, 1),
+    transformed: (direction) => transformedOf(context, shape, w, direction, 1),
   }
 }
 
@@ -72,31 +87,33 @@ function shared(context: Context, shape: ConvShape, w: Value): Weights {
 const maxRegisterBases = 16
 
 function mixed(context: Context, shape: ConvShape, bases: Value, pi: Value): Weights {
-  const mixture = mixtureOf(shape, bases)
-  const { dtype, batch, numBases, size } = mixture
-  const dense = (): Value => {
-    if (numBases <= maxRegisterBases) return context.result({ dtype, shape: [batch, size] }, [bases, pi], () => aggregateKernel(mixture))
-    return product(context, pi, context.view(bases, denseLayout([numBases, size])), batch, numBases, size)
-  }
+  const { dtype, numBases, size } = mixtureOf(shape, bases)
+  // Mixing does not look at what the elements mean: they may be packed or transformed already.
+  const mix = (of: Value, kernelSize: number): Value => mixedKernels(context, { ...mixtureOf(shape, bases), dtype: of.dtype, size: kernelSize }, of, pi)
   return {
-    dense,
+    dense: () => mix(bases, size),
     packed: (direction) => {
-      const packed = context.tensor('float32', [batch, packedSize(shape, direction) * 4])
-      if (numBases <= maxRegisterBases) context.dispatch(aggregatePackedKernel(shape, direction, numBases), bases, pi, packed)
-      else context.dispatch(packKernel(shape, direction, batch), dense(), packed)
-      return packed
+      const packed = packedSize(shape, direction)
+      if (dtype === 'float32' && context.isFixed(bases)) return mix(packedOf(context, shape, bases, direction, numBases), packed * 4)
+      if (numBases > maxRegisterBases) return packedOf(context, shape, mix(bases, size), direction, shape.batch)
+      return context.result({ dtype: 'float32', shape: [shape.batch, packed, 4] }, [bases, pi], () => aggregatePackedKernel(shape, direction, numBases))
     },
+    mixture: { bases, pi, numBases },
+    transformed: (direction) => mix(transformedOf(context, shape, bases, direction, numBases), transformedSize(shape, direction)),
   }
 }
 
-type Style = 'plain' | 'direct' | 'tiled'
+function mixedKernels(context: Context, mixture: Mixture, bases: Value, pi: Value): Value {
+  const { dtype, batch, numBases, size } = mixture
+  if (numBases <= maxRegisterBases) return context.result({ dtype, shape: [batch, size] }, [bases, pi], () => aggregateKernel(mixture))
+  return product(context, pi, context.view(bases, denseLayout([numBases, size])), batch, numBases, size)
+}
 
-// Which kernel: tiles where the work pays for them, and where a group has channels enough to share a pixel among.
-function styleOf(shape: ConvShape, computed: number): Style {
-  const { target, batch, attrs } = shape
-  if (convMacs(shape) < target.tiledMacs || computed < 4) return 'plain'
-  if (batch * attrs.groups > target.maxGroups) return 'plain'
-  return target.kind === 'gpu' ? 'tiled' : 'direct'
+function chosen(context: Context, pass: Pass, shape: ConvShape): Algorithm {
+  const algorithm = algorithmFor(pass, shape, context.preferences)
+  const { batch, inChannels, outChannels, inSize, kernelSize, perSample } = shape
+  context.notes.add(`${perSample ? 'dynamic convolution' : 'convolution'}, ${pass}, [${[batch, inChannels, ...inSize].join(', ')}] -> ${outChannels} channels, ${kernelSize.join('x')}: ${algorithm}`)
+  return algorithm
 }
 
 // y = x * w + bias.
@@ -104,23 +121,36 @@ function forward(context: Context, shape: ConvShape, x: Value, weights: Weights,
   const y = context.tensor(type.dtype, type.shape)
   if (sizeOf(type.shape) === 0) return y
   const rest = bias.value ? [bias.value] : []
-  const style = styleOf(shape, perGroup(shape)[1])
-  if (style === 'direct') {
+  const algorithm = chosen(context, 'forward', shape)
+  if (algorithm === 'winograd') {
+    winogradConv(context, shape, 'forward', x, weights.transformed('forward'), y, bias)
+    return y
+  }
+  if (algorithm === 'direct') {
     const [rows, columns] = [forwardAxis(shape, 0), forwardAxis(shape, 1)]
     const tile = tileFor(rows, columns, Math.ceil(perGroup(shape)[1] / 4))
     context.dispatch(convDirectKernel({ shape, direction: 'forward', rows, columns, tile, bias: bias.kind }), x, weights.packed('forward'), y, ...rest)
     return y
   }
-  context.dispatch(style === 'tiled' ? convTiledKernel(shape, bias.kind) : convPlainKernel(shape, bias.kind), x, weights.dense(), y, ...rest)
+  const { mixture } = weights
+  if (algorithm === 'tiled' && mixture && mixesOnLoad(shape, mixture.numBases)) {
+    context.dispatch(convTiledKernel(shape, bias.kind, mixture.numBases), x, mixture.bases, y, mixture.pi, ...rest)
+    return y
+  }
+  context.dispatch(algorithm === 'tiled' ? convTiledKernel(shape, bias.kind) : convPlainKernel(shape, bias.kind), x, weights.dense(), y, ...rest)
   return y
 }
 
 function inputGrad(context: Context, shape: ConvShape, dy: Value, weights: Weights, type: StaticType): Value {
   const dx = context.tensor(type.dtype, type.shape)
   if (sizeOf(type.shape) === 0) return dx
-  const style = styleOf(shape, perGroup(shape)[0])
-  if (style !== 'direct') {
-    context.dispatch(style === 'tiled' ? inputGradTiledKernel(shape) : inputGradPlainKernel(shape), dy, weights.dense(), dx)
+  const algorithm = chosen(context, 'inputGrad', shape)
+  if (algorithm === 'winograd') {
+    winogradConv(context, shape, 'backward', dy, weights.transformed('backward'), dx, { kind: 'none' })
+    return dx
+  }
+  if (algorithm !== 'direct') {
+    context.dispatch(algorithm === 'tiled' ? inputGradTiledKernel(shape) : inputGradPlainKernel(shape), dy, weights.dense(), dx)
     return dx
   }
   const packed = weights.packed('backward')
@@ -137,9 +167,13 @@ function inputGrad(context: Context, shape: ConvShape, dy: Value, weights: Weigh
 function filterGrad(context: Context, shape: ConvShape, x: Value, dy: Value, samples: { readonly first: number; readonly count: number }, type: StaticType): Value {
   const dw = context.tensor(type.dtype, type.shape)
   if (sizeOf(type.shape) === 0) return dw
-  const style = styleOf(shape, perGroup(shape)[1])
-  const tile = style === 'direct' ? gradTileFor(shape) : undefined
-  if (style === 'plain' || (style === 'direct' && !tile)) {
+  const algorithm = chosen(context, 'filterGrad', shape)
+  if (algorithm === 'winograd') {
+    winogradFilterGrad(context, shape, x, dy, samples, dw)
+    return dw
+  }
+  const tile = algorithm === 'direct' ? gradTileFor(shape) : undefined
+  if (algorithm === 'plain' || (algorithm === 'direct' && !tile)) {
     context.dispatch(filterGradPlainKernel(shape, samples), x, dy, dw)
     return dw
   }
@@ -170,9 +204,6 @@ function product(context: Context, a: Value, b: Value, rows: number, inner: numb
     matmulKernel({ target: context.target, dtype: a.dtype, a: a.layout, b: b.layout, shape: [rows, columns], inner }),
   )
 }
-
-// What a kernel gradient may hold of the samples' kernels at a time, unless the plan says how many.
-const kernelBudgetBytes = 64 * 2 ** 20
 
 /** The rules. */
 export const convRules: Pick<Rules, ConvName> = {
@@ -215,7 +246,7 @@ export const convRules: Pick<Rules, ConvName> = {
     const [basesType, piType] = [need(outputs[0]), need(outputs[1])]
     const [x, dy, bases, pi] = [0, 1, 2, 3].map((i) => context.dense(need(inputs[i])))
     const shape = convShape(context, attrs, need(x).layout.shape, need(dy).layout.shape, attrs.kernelSize, basesType.dtype, true)
-    const chunk = attrs.chunk || Math.max(1, Math.floor(kernelBudgetBytes / (weightSize(shape) * 4)))
+    const chunk = attrs.chunk || Math.max(1, Math.floor(context.memoryBudgetBytes / (weightSize(shape) * 4)))
     return kernelGrad(context, shape, { x: need(x), dy: need(dy), bases: need(bases), pi: need(pi) }, chunk, basesType, piType)
   },
 }
@@ -236,6 +267,12 @@ function kernelGrad(
   const mixture = mixtureOf(shape, bases)
   const { target, dtype, batch, numBases, size } = mixture
   if (numBases > maxRegisterBases) return manyBases(context, shape, { x, dy, bases, pi }, basesType, piType)
+  if (algorithmFor('filterGrad', shape, context.preferences) === 'winograd') {
+    chosen(context, 'filterGrad', shape)
+    const u = transformedOf(context, shape, bases, 'forward', numBases)
+    // Transformed kernels are 16/9 as large.
+    return winogradKernelGrad(context, shape, { x, dy, pi, u, numBases, chunk: Math.max(1, Math.floor((chunk * 9) / 16)) }, basesType, piType)
+  }
   const parts = contractParts(mixture)
   const dBases = context.tensor('float32', basesType.shape)
   const dPiParts = context.tensor('float32', [batch, numBases, parts])

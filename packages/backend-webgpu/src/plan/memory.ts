@@ -1,4 +1,5 @@
 // Which temporaries share memory. A buffer is needed from the first step that touches it to the last (results to the end).
+// What fixed steps (fixed.ts) leave for the others is needed for ever.
 // The largest come first; each takes the smallest piece of memory whose buffers are all needed at other times, or a piece
 // of its own. WebGPU tracks whole buffers (one dispatch may not read and write the same), so a piece is a buffer.
 
@@ -21,7 +22,7 @@ interface Interval {
 }
 
 /** Shares out the memory. */
-export function planMemory({ steps, outputs, commits }: Pick<Program, 'steps' | 'outputs' | 'commits'>): MemoryPlan {
+export function planMemory({ steps, fixedSteps, outputs, commits }: Pick<Program, 'steps' | 'fixedSteps' | 'outputs' | 'commits'>): MemoryPlan {
   const intervals = new Map<number, Interval>()
   const touch = (buffer: PlanBuffer, at: number): void => {
     if (buffer.source.kind !== 'temporary') return
@@ -34,6 +35,8 @@ export function planMemory({ steps, outputs, commits }: Pick<Program, 'steps' | 
   })
   for (const { buffer } of outputs) touch(buffer, steps.length)
   for (const { from } of commits) touch(from, steps.length)
+
+  for (const interval of intervals.values()) if (interval.first < fixedSteps && interval.last >= fixedSteps) interval.last = steps.length
 
   const pieces: { bytes: number; readonly intervals: Interval[] }[] = []
   const pieceOf = new Map<number, number>()

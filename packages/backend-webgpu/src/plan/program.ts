@@ -44,6 +44,9 @@ export interface Fault {
 export interface Program {
   readonly buffers: readonly PlanBuffer[]
   readonly steps: readonly Step[]
+  /** How many of the steps, the first ones, need not run every time (fixed.ts), and the states that they read. */
+  readonly fixedSteps: number
+  readonly fixedStates: readonly string[]
   /** Dense tensors. */
   readonly outputs: readonly Value[]
   /** States that take the contents of a buffer when everything has gone well. */
@@ -65,8 +68,18 @@ export class ProgramBuilder {
   readonly faults: Fault[] = []
   #faultBuffer: PlanBuffer | undefined
 
-  constructor(target: Target) {
+  readonly #updated: ReadonlySet<string>
+  readonly #written: Map<number, boolean> = new Map()
+
+  constructor(target: Target, updatedStates: ReadonlySet<string> = new Set()) {
     this.target = target
+    this.#updated = updatedStates
+  }
+
+  /** Whether a buffer, as written until now, is the same in every run (fixed.ts). */
+  isFixed({ id, source }: PlanBuffer): boolean {
+    if (source.kind === 'state') return !this.#updated.has(source.name)
+    return source.kind === 'constant' || (this.#written.get(id) ?? false)
   }
 
   /** A dense tensor in a buffer of its own. */
@@ -86,6 +99,10 @@ export class ProgramBuilder {
   dispatch(kernel: Kernel, buffers: readonly PlanBuffer[]): void {
     if (kernel.groups.includes(0)) return
     this.steps.push({ kind: 'dispatch', kernel, buffers })
+    const fixed = buffers.every((buffer, i) => kernel.access[i] === 'read_write' || this.isFixed(buffer))
+    buffers.forEach(({ id }, i) => {
+      if (kernel.access[i] === 'read_write') this.#written.set(id, fixed && (this.#written.get(id) ?? true))
+    })
   }
 
   copy(from: PlanBuffer, to: PlanBuffer, bytes: number): void {

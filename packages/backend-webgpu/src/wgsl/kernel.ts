@@ -2,7 +2,8 @@
 // element types are stored and makes the frame of a kernel; what is computed is the business of kernels/.
 //
 // Storage. int32 is i32, bool a u32 (0 or 1). float16 is f16 where the adapter has `shader-f16`; elsewhere it is an f32 that
-// every result is rounded for, so that the numbers are the same. Arithmetic on floats is always f32.
+// every result is rounded for, so that the numbers are the same. Arithmetic on floats is f32, except where f16 gives the same
+// numbers (kernels/elementwise.ts).
 //
 // WGSL may assume that there are no NaNs and infinities, and refuses constants that are. Tests for NaN therefore look at
 // bits, and both come from bits in private variables, which no compiler folds.
@@ -18,6 +19,8 @@ export interface Target {
    * registers. `gpu` shares tiles through workgroup memory.
    */
   readonly kind: 'software' | 'gpu'
+  /** Whether shaders may talk within a subgroup and know its number (features `subgroups` and `subgroup_id`). */
+  readonly subgroups: boolean
   /** From how many multiply-adds on a product gets a tiled kernel, whose text takes much longer to compile. */
   readonly tiledMacs: number
   readonly maxGroups: number
@@ -31,6 +34,8 @@ export interface Kernel {
   readonly groups: readonly [number, number, number]
   /** How each buffer is bound. */
   readonly access: readonly Access[]
+  /** Multiply-adds that it does, those on the rims of tiles included; of products only. */
+  readonly multiplyAdds?: number
 }
 
 /** What a kernel does with a buffer. */
@@ -46,6 +51,16 @@ export interface Binding {
   readonly access?: Access
 }
 
+/** Buffers of one dtype that are read. */
+export function reads(dtype: DType, ...names: readonly string[]): readonly Binding[] {
+  return names.map((name) => ({ name, dtype }))
+}
+
+/** Buffers of one dtype that are written. */
+export function writes(dtype: DType, ...names: readonly string[]): readonly Binding[] {
+  return names.map((name) => ({ name, dtype, access: 'read_write' }))
+}
+
 /** The text of a kernel's parts. */
 export interface KernelText {
   readonly label: string
@@ -57,6 +72,7 @@ export interface KernelText {
   /** What follows in `fn main`; `group: vec3u`, `lane: u32` are there. */
   readonly body: string
   readonly groups: readonly [number, number, number]
+  readonly multiplyAdds?: number
 }
 
 const storageTypes: { readonly [D in DType]: (target: Target) => string } = {
@@ -124,6 +140,10 @@ const library: Readonly<Record<string, string>> = {
   larger: 'fn larger(a: f32, b: f32) -> f32 { return select(select(a, b, b > a), b, isNan(b)); }',
   smaller4: 'fn smaller4(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> { return select(select(a, b, b < a), b, isNan4(b)); }',
   larger4: 'fn larger4(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> { return select(select(a, b, b > a), b, isNan4(b)); }',
+  smallerHalf: 'fn smallerHalf(a: f16, b: f16) -> f16 { return select(select(a, b, b < a), b, isNan(f32(b))); }',
+  largerHalf: 'fn largerHalf(a: f16, b: f16) -> f16 { return select(select(a, b, b > a), b, isNan(f32(b))); }',
+  smallerHalf4: 'fn smallerHalf4(a: vec4<f16>, b: vec4<f16>) -> vec4<f16> { return select(select(a, b, b < a), b, isNan4(vec4<f32>(b))); }',
+  largerHalf4: 'fn largerHalf4(a: vec4<f16>, b: vec4<f16>) -> vec4<f16> { return select(select(a, b, b > a), b, isNan4(vec4<f32>(b))); }',
   // Engines need not know of NaN and infinity here, and some do not.
   exponential: 'fn exponential(x: f32) -> f32 { return select(exp(x), x, isNan(x)); }',
   exponential4: 'fn exponential4(x: vec4<f32>) -> vec4<f32> { return select(exp(x), x, isNan4(x)); }',
@@ -192,21 +212,26 @@ function neededBy(text: string): string {
     .join('')
 }
 
+const subgroupBuiltins = ', @builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) subgroups: u32, @builtin(subgroup_size) subgroupSize: u32, @builtin(subgroup_invocation_id) subgroupLane: u32'
+
 /** A kernel from its parts. */
 export function kernel(text: KernelText): Kernel {
   const { label, target, bindings, workgroupSize, body, groups } = text
   const buffers = bindings.map(({ name, dtype, width = 1, access = 'read' }, i) => {
     return `@group(0) @binding(${i}) var<storage, ${access}> ${name}: array<${storageType(dtype, target, width)}>;\n`
   })
+  const talks = body.includes('subgroupShuffleXor')
   const main = `@compute @workgroup_size(${workgroupSize})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32${talks ? subgroupBuiltins : ''}) {
 ${body}
 }
 `
   const declarations = text.declarations ? `${text.declarations}\n` : ''
-  const enable = bindings.some(({ dtype }) => dtype === 'float16') && target.f16 ? 'enable f16;\n' : ''
+  const enable = `${bindings.some(({ dtype }) => dtype === 'float16') && target.f16 ? 'enable f16;\n' : ''}${talks ? 'enable subgroups;\nrequires subgroup_id;\n' : ''}`
   const needed = neededBy(declarations + buffers.join('') + main)
-  return { label, code: `${enable}${buffers.join('')}${needed}${declarations}${main}`, groups, access: bindings.map(({ access = 'read' }) => access) }
+  const code = `${enable}${buffers.join('')}${needed}${declarations}${main}`
+  const { multiplyAdds } = text
+  return { label, code, groups, access: bindings.map(({ access = 'read' }) => access), ...(multiplyAdds === undefined ? {} : { multiplyAdds }) }
 }
 
 /** A grid that covers `count` workgroups though a dimension takes only `maxGroups`: `(x, y)`, with `x + y * width` its index. */
@@ -265,9 +290,20 @@ export function lanesFor(target: Target, size: number): number {
   return target.kind === 'gpu' && size >= 128 ? 64 : 1
 }
 
-/** WGSL that makes the variable `name` of each lane the combination of all lanes'; `shared` is a workgroup array of the lanes. */
-export function combineLanes(name: string, shared: string, lanes: number, combine: (a: string, b: string) => string): string {
+/**
+ * WGSL that makes the variable `name` of each lane the combination of all lanes'; `shared` is a workgroup array of the lanes.
+ * Where subgroups can, lanes exchange values without memory first, and only one value of each subgroup goes through it.
+ */
+export function combineLanes({ subgroups }: Target, name: string, shared: string, lanes: number, combine: (a: string, b: string) => string): string {
   if (lanes === 1) return ''
+  if (subgroups) {
+    return `  for (var h = subgroupSize / 2u; h > 0u; h = h / 2u) { let other = subgroupShuffleXor(${name}, h); ${name} = ${combine(name, 'other')}; }
+  if (subgroupLane == 0u) { ${shared}[subgroup] = ${name}; }
+  workgroupBarrier();
+  ${name} = ${shared}[0];
+  for (var s = 1u; s < subgroups; s++) { ${name} = ${combine(name, `${shared}[s]`)}; }
+  workgroupBarrier();`
+  }
   return `  ${shared}[lane] = ${name};
   workgroupBarrier();
   for (var h = ${lanes / 2}u; h > 0u; h = h / 2u) {

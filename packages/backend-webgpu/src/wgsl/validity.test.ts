@@ -40,6 +40,8 @@ const programs: Readonly<Record<string, Program>> = {
   indices: { fn: (a) => a.gather(a.argMax(1), 0).add(a.argMax(1).oneHot(4, a.dtype)), shapes: [[4, 4]] },
   matmul: { fn: (a, b) => a.matmul(b, { transposeB: true }), shapes: [[2, 9, 12], [2, 10, 12]] },
   conv2d: { fn: (x, w, b) => conv2d(x, w, { ...conv, groups: 2, bias: b }), shapes: [[2, 8, 9, 7], [10, 4, 3, 3], [10]] },
+  winograd: { fn: (x, w) => conv2d(x, w, { padding: 1 }), shapes: [[3, 16, 7, 6], [20, 16, 3, 3]] },
+  winogradDynamic: { fn: (x, w, pi, b) => dynamicConv2d(x, w, pi, { padding: 1, bias: b, form: 'kernels' }), shapes: [[2, 16, 5, 5], [2, 16, 16, 3, 3], [2, 2], [2, 16]] },
   conv1x1: { fn: (x, w) => conv2d(x, w), shapes: [[2, 8, 5, 4], [8, 8, 1, 1]] },
   dynamicConv2d: { fn: (x, w, pi, b) => dynamicConv2d(x, w, pi, { ...conv, bias: b, form: 'kernels' }), shapes: [[2, 6, 7, 7], [3, 5, 6, 3, 3], [2, 3], [3, 5]] },
   pools: { fn: (x) => maxPool2d(x, { kernelSize: 3, stride: 2, padding: 1 }).add(avgPool2d(x, { kernelSize: 3, stride: 2, padding: 1, countIncludePad: false })), shapes: [[2, 3, 8, 8]] },
@@ -63,7 +65,9 @@ const variants: readonly (WebGpuOptions & { readonly title: string; readonly f16
   { title: 'software, float32', kernels: 'software', f16: false, dtype: 'float32' },
   { title: 'software, float16 in 32 bits', kernels: 'software', f16: false, dtype: 'float16' },
   { title: 'software, tiled, float16', kernels: 'software', tiledMacs: 1, f16: true, dtype: 'float16' },
+  { title: 'software, winograd, float32', kernels: 'software', tiledMacs: 1, convolutions: 'winograd', f16: false, dtype: 'float32' },
   { title: 'gpu, tiled, float32', kernels: 'gpu', tiledMacs: 1, f16: false, dtype: 'float32' },
+  { title: 'gpu, winograd, float32', kernels: 'gpu', tiledMacs: 1, convolutions: 'winograd', f16: false, dtype: 'float32' },
   { title: 'gpu, tiled, float16', kernels: 'gpu', tiledMacs: 1, f16: true, dtype: 'float16' },
 ]
 

@@ -84,6 +84,17 @@ export function coordinates(flat: string, shape: StaticShape, prefix: string): s
   return lines.join('\n')
 }
 
+/** WGSL that splits the u32 `flat` into coordinates (i32) with the names given, outermost first. */
+export function place(flat: string, axes: readonly (readonly [name: string, size: number])[]): string {
+  let inner = 1
+  const lines = axes.toReversed().map(([name, size], i) => {
+    const rest = inner === 1 ? flat : `(${flat} / ${inner}u)`
+    inner *= size
+    return `let ${name} = i32(${i === axes.length - 1 ? rest.replace(/^\((.*)\)$/, '$1') : `${rest} % ${size}u`});`
+  })
+  return lines.join('\n  ')
+}
+
 /** The WGSL index (i32) of the element at coordinates `prefix0`, ...: offset + sum of coordinate times stride. */
 export function indexOf(strides: readonly number[], offset: number, prefix: string): string {
   const terms = strides.flatMap((stride, axis) => (stride === 0 ? [] : [stride === 1 ? `${prefix}${axis}` : `${prefix}${axis} * ${stride}`]))

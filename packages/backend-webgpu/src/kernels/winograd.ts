@@ -1,0 +1,238 @@
+// Winograd's minimal filtering F(2x2, 3x3) for 3 x 3 kernels with stride 1 (Lavin & Gray, Fast Algorithms for Convolutional
+// Neural Networks, 2015): an output tile of 2 x 2 pixels takes 16 multiplications instead of 36. With d the 4 x 4 patch of x
+// that it reads, w the kernel, e a tile of dy,
+//
+//   y  = A^T [ (G w G^T) . (B^T d B) ] A        summed over input channels
+//   dw = G^T [ (B^T d B) . (A e A^T) ] G        summed over tiles
+//
+//        1  0 -1  0         1    0    0          1  0
+//   B^T  0  1  1  0     G  1/2  1/2  1/2     A   1  1
+//        0 -1  1  0        1/2 -1/2  1/2         1 -1
+//        0  1  0 -1         0    0    1          0 -1
+//
+// (A's last row is -1 because B^T's is 1, 0, -1 with this sign.) Each of the 16 products is a matrix product (registerGemm.ts
+// or tiledGemm.ts). The input gradient is the same with dy for x and the kernel turned by 180 degrees, I and O exchanged.
+// All transforms are linear: kernels are mixed, and their gradients taken apart, transformed.
+//
+// Arrays (float32; channels divide by 4, tiles are padded to T4 whole vec4s, whose rest nobody reads):
+//   U  [.., 16, C, D]        kernels: C channels summed over, D computed
+//   V  [z, 16, C, T4]        patches, for y; z is the sample where each has a kernel of its own, else T runs through the batch
+//   P  [z, 16, D, T4]        products
+//   X  [z, 16, T, C]         patches and tiles of dy, for dw
+
+import { itemKernel, type Kernel, loaded, reads, stored, type Target, writes } from '../wgsl/kernel.ts'
+import { type Bias, biasBinding, type ConvShape, weightSize } from './convShape.ts'
+import type { Direction } from './convDirect.ts'
+
+const square = [0, 1, 2, 3]
+
+// The rows of B^T, A, A^T, G and G^T applied to expressions.
+const inputRows = ([a, b, c, d]: readonly string[]): readonly string[] => [`${a} - ${c}`, `${b} + ${c}`, `${c} - ${b}`, `${b} - ${d}`]
+const tileRows = ([a, b]: readonly string[]): readonly string[] => [`${a}`, `${a} + ${b}`, `${a} - ${b}`, `-${b}`]
+const outputRows = ([a, b, c, d]: readonly string[]): readonly string[] => [`${a} + ${b} + ${c}`, `${b} - ${c} - ${d}`]
+const kernelRows = ([a, b, c]: readonly string[]): readonly string[] => [`${a}`, `0.5 * (${a} + ${b} + ${c})`, `0.5 * (${a} - ${b} + ${c})`, `${c}`]
+const gradientRows = ([a, b, c, d]: readonly string[]): readonly string[] => [`${a} + 0.5 * (${b} + ${c})`, `0.5 * (${b} - ${c})`, `0.5 * (${b} + ${c}) + ${d}`]
+
+// WGSL that applies a transform to both sides of the matrix `name`r_q: declares `name`t.._.. on the way, gives the elements.
+function both(rows: (column: readonly string[]) => readonly string[], name: string, size: number): { readonly code: string; readonly elements: readonly (readonly string[])[] } {
+  const range = Array.from({ length: size }, (_, i) => i)
+  const columns = range.map((q) => rows(range.map((r) => `${name}${r}_${q}`)))
+  const height = columns[0]?.length ?? 0
+  const code = columns.map((column, q) => column.map((value, r) => `let ${name}t${r}_${q} = ${value};`).join(' ')).join('\n  ')
+  return { code, elements: Array.from({ length: height }, (_, r) => rows(range.map((q) => `${name}t${r}_${q}`))) }
+}
+
+/** One side of a convolution as tiles: the images that patches are read from, or the images that tiles make up. */
+export interface TileGrid {
+  readonly target: Target
+  readonly dtype: ConvShape['dtype']
+  readonly batch: number
+  /** Whether each sample has arrays of its own. */
+  readonly perSample: boolean
+  /** Of the tiles: their rows and columns, and all of them in one array. */
+  readonly rows: number
+  readonly columns: number
+}
+
+/** The tiles of images of `size`. */
+export function tileGrid({ target, dtype, batch, perSample }: ConvShape, size: readonly [height: number, width: number]): TileGrid {
+  return { target, dtype, batch, perSample, rows: Math.ceil(size[0] / 2), columns: Math.ceil(size[1] / 2) }
+}
+
+/** Tiles in one array, and arrays. */
+export function tileCounts({ batch, perSample, rows, columns }: TileGrid): { readonly tiles: number; readonly arrays: number } {
+  return perSample ? { tiles: rows * columns, arrays: batch } : { tiles: rows * columns * batch, arrays: 1 }
+}
+
+// The most that one of the arrays may take: what every adapter can bind.
+const maxArrayBytes = 128 * 2 ** 20
+
+/** Whether a convolution and its gradients can be computed so. */
+export function winogradTakes({ target, batch, kernelSize, attrs, dtype, inChannels, outChannels, inSize, outSize }: ConvShape): boolean {
+  const { stride, dilation, groups } = attrs
+  if (kernelSize.some((k) => k !== 3) || [...stride, ...dilation, groups].some((n) => n !== 1) || dtype !== 'float32') return false
+  if (inChannels % 4 !== 0 || outChannels % 4 !== 0 || batch * 16 > target.maxGroups) return false
+  const tiles = Math.ceil(Math.max(inSize[0], outSize[0]) / 2) * Math.ceil(Math.max(inSize[1], outSize[1]) / 2)
+  return 16 * 4 * batch * tiles * Math.max(inChannels, outChannels) <= maxArrayBytes
+}
+
+/** The channels summed over and those computed. */
+export function winogradChannels({ inChannels, outChannels }: ConvShape, direction: Direction): readonly [summed: number, computed: number] {
+  return direction === 'forward' ? [inChannels, outChannels] : [outChannels, inChannels]
+}
+
+/** Elements of a transformed kernel. */
+export function transformedSize(shape: ConvShape, direction: Direction): number {
+  const [summed, computed] = winogradChannels(shape, direction)
+  return 16 * summed * computed
+}
+
+/** U of `count` kernels. Bindings: w (dense), u. */
+export function transformKernelsKernel(shape: ConvShape, direction: Direction, count: number): Kernel {
+  const { target, dtype, inChannels } = shape
+  const [summed, computed] = winogradChannels(shape, direction)
+  const wide = computed / 4
+  const element = (tap: number, j: number): string => loaded(`w[at${j} + ${direction === 'forward' ? tap : 8 - tap}u]`, dtype, target)
+  const place = (j: number): string => (direction === 'forward' ? `((d + ${j}u) * ${inChannels}u + c) * 9u` : `(c * ${inChannels}u + d + ${j}u) * 9u`)
+  const { code, elements } = both(kernelRows, 'w', 3)
+  return itemKernel({
+    label: 'winograd kernels',
+    target,
+    bindings: [
+      { name: 'w', dtype },
+      { name: 'u', dtype: 'float32', width: 4, access: 'read_write' },
+    ],
+    count: count * summed * wide,
+    body: `  let quad = item % ${wide}u;
+  let c = (item / ${wide}u) % ${summed}u;
+  let k = item / ${wide * summed}u;
+  let d = quad * 4u;
+  ${square.map((j) => `let at${j} = k * ${weightSize(shape)}u + ${place(j)};`).join('\n  ')}
+  ${Array.from({ length: 9 }, (_, tap) => `let w${Math.floor(tap / 3)}_${tap % 3} = vec4<f32>(${square.map((j) => element(tap, j)).join(', ')});`).join('\n  ')}
+  ${code}
+  let to = k * ${16 * summed * wide}u + c * ${wide}u + quad;
+  ${elements.flatMap((row, r) => row.map((value, q) => `u[to + ${(r * 4 + q) * summed * wide}u] = ${value};`)).join('\n  ')}`,
+  })
+}
+
+/** Where an item's number comes from: tile and channel, whichever is fastest, and the array. */
+function tileOf(grid: TileGrid, channels: number, fastest: 'tile' | 'channel'): string {
+  const perImage = grid.rows * grid.columns
+  const t = fastest === 'tile' ? `let t = item % ${perImage}u; let c = (item / ${perImage}u) % ${channels}u;` : `let c = item % ${channels}u; let t = (item / ${channels}u) % ${perImage}u;`
+  return `${t}
+  let n = item / ${channels * perImage}u;
+  let tileAt = ${grid.perSample ? 't' : `n * ${perImage}u + t`};
+  let z = ${grid.perSample ? 'n' : '0u'};
+  let row = i32(t / ${grid.columns}u) * 2; let column = i32(t % ${grid.columns}u) * 2;`
+}
+
+// Where element 0 of a tile goes in an array [z, 16, ..], and how far apart the 16 are.
+function tilePlace(grid: TileGrid, channels: number, fastest: 'tile' | 'channel'): { readonly to: string; readonly apart: number } {
+  const { tiles } = tileCounts(grid)
+  const line = fastest === 'tile' ? 4 * Math.ceil(tiles / 4) : channels
+  const apart = line * (fastest === 'tile' ? channels : tiles)
+  return { to: `z * ${16 * apart}u + ${fastest === 'tile' ? `c * ${line}u + tileAt` : `tileAt * ${line}u + c`}`, apart }
+}
+
+// WGSL that declares the elements name0_0 ... of a patch of `size` x `size` from row + r - top, 0 outside of the image.
+function patch(array: string, name: string, size: number, [top, left]: readonly [number, number], [height, width]: readonly [number, number], load: (element: string) => string): string {
+  const range = Array.from({ length: size }, (_, i) => i)
+  const axis = (what: 'row' | 'column', before: number, extent: number): string[] =>
+    range.map((i) => {
+      const at = `${what} + ${i - before}`
+      return `let ${what}Ok${i} = (${at} >= 0) & (${at} < ${extent}); let ${what}${i} = clamp(${at}, 0, ${extent - 1})${what === 'row' ? ` * ${width}` : ''};`
+    })
+  const elements = range.flatMap((r) => range.map((q) => `let ${name}${r}_${q} = select(0.0, ${load(`${array}[plane + row${r} + column${q}]`)}, rowOk${r} & columnOk${q});`))
+  return [...axis('row', top, height), ...axis('column', left, width), ...elements].join('\n  ')
+}
+
+/** Images [N, C, H, W] that patches of 4 x 4 (from `padding` before each tile) or tiles of 2 x 2 are read from. */
+export interface Images {
+  readonly channels: number
+  readonly size: readonly [height: number, width: number]
+  /** The sample that sample 0 of the arrays is. */
+  readonly first?: number
+  /** Undefined: tiles. */
+  readonly padding?: readonly [top: number, left: number]
+}
+
+/** V or X. Bindings: images, transformed. */
+export function transformImagesKernel(grid: TileGrid, { channels, size, first = 0, padding }: Images, fastest: 'tile' | 'channel'): Kernel {
+  const { target, dtype, batch, rows, columns } = grid
+  const side = padding ? 4 : 2
+  const { code, elements } = both(padding ? inputRows : tileRows, 'd', side)
+  const { to, apart } = tilePlace(grid, channels, fastest)
+  return itemKernel({
+    label: padding ? 'winograd patches' : 'winograd tiles',
+    target,
+    bindings: [...reads(dtype, 'x'), ...writes('float32', 'v')],
+    count: batch * channels * rows * columns,
+    body: `  ${tileOf(grid, channels, fastest)}
+  let plane = i32(${first > 0 ? `(n + ${first}u)` : 'n'} * ${channels}u + c) * ${size[0] * size[1]};
+  ${patch('x', 'd', side, padding ?? [0, 0], size, (element) => loaded(element, dtype, target))}
+  ${code}
+  let to = ${to};
+  ${elements.flatMap((row, r) => row.map((value, q) => `v[to + ${(r * 4 + q) * apart}u] = ${value};`)).join('\n  ')}`,
+  })
+}
+
+/** y from its products. Bindings: p, y, bias where there is one. */
+export function winogradOutputKernel(grid: TileGrid, channels: number, [height, width]: readonly [number, number], bias: Bias): Kernel {
+  const { target, dtype, batch, rows, columns } = grid
+  const { code, elements } = both(outputRows, 'p', 4)
+  const { to, apart } = tilePlace(grid, channels, 'tile')
+  const added = bias === 'none' ? '' : ` + ${loaded(bias === 'channel' ? 'bias[c]' : `bias[n * ${channels}u + c]`, dtype, target)}`
+  const stores = elements.flatMap((line, r) =>
+    line.map((value, q) => {
+      const guards = [...(r && height % 2 ? [`row + 1 < ${height}`] : []), ...(q && width % 2 ? [`column + 1 < ${width}`] : [])]
+      const store = `y[at + ${r * width + q}] = ${stored(`${value}${added}`, dtype, target)};`
+      return guards.length ? `if (${guards.join(' && ')}) { ${store} }` : store
+    }),
+  )
+  return itemKernel({
+    label: 'winograd output',
+    target,
+    bindings: [...reads('float32', 'p'), ...writes(dtype, 'y'), ...biasBinding(bias, dtype)],
+    count: batch * channels * rows * columns,
+    body: `  ${tileOf(grid, channels, 'tile')}
+  let origin = ${to};
+  ${square.flatMap((r) => square.map((q) => `let p${r}_${q} = p[origin + ${(r * 4 + q) * apart}u];`)).join('\n  ')}
+  ${code}
+  let at = i32(n * ${channels}u + c) * ${height * width} + row * ${width} + column;
+  ${stores.join('\n  ')}`,
+  })
+}
+
+/**
+ * dw [count, O, I, 3, 3] from `parts` x `count` transformed gradients [.., 16, I, O] that are summed over the parts.
+ * Bindings: u, dw.
+ */
+export function kernelGradientKernel(shape: ConvShape, count: number, parts: number): Kernel {
+  const { target, dtype, inChannels, outChannels } = shape
+  const wide = outChannels / 4
+  const plane = inChannels * wide
+  const element = (at: number): string => Array.from({ length: parts }, (_, p) => `u[origin + ${(p * count * 16 + at) * plane}u]`).join(' + ')
+  const { code, elements } = both(gradientRows, 'u', 4)
+  const store = (j: number): string => {
+    const lines = elements.flatMap((row, r) => row.map((_, q) => `dw[to${j} + ${r * 3 + q}u] = ${stored(`g${r}_${q}.${'xyzw'[j]}`, dtype, target)};`))
+    return lines.join(' ')
+  }
+  return itemKernel({
+    label: 'winograd gradient',
+    target,
+    bindings: [
+      { name: 'u', dtype: 'float32', width: 4 },
+      { name: 'dw', dtype, access: 'read_write' },
+    ],
+    count: count * plane,
+    body: `  let quad = item % ${wide}u;
+  let c = (item / ${wide}u) % ${inChannels}u;
+  let k = item / ${plane}u;
+  let origin = k * ${16 * plane}u + c * ${wide}u + quad;
+  ${square.flatMap((r) => square.map((q) => `let u${r}_${q} = ${element(r * 4 + q)};`)).join('\n  ')}
+  ${code}
+  ${elements.flatMap((row, r) => row.map((value, q) => `let g${r}_${q} = ${value};`)).join('\n  ')}
+  ${square.map((j) => `let to${j} = k * ${weightSize(shape)}u + ((quad * 4u + ${j}u) * ${inChannels}u + c) * 9u;`).join('\n  ')}
+  ${square.map(store).join('\n  ')}`,
+  })
+}

@@ -1,0 +1,65 @@
+// Which of its equal forms a convolution takes on an adapter. Without measurements a rule by the kind of adapter decides; what
+// a probe has found (probe.ts) goes before it.
+
+import { type ConvShape, convMacs, perGroup } from '../kernels/convShape.ts'
+import { winogradTakes } from '../kernels/winograd.ts'
+
+/** `plain`: an element for each invocation; `direct`: tiles in registers; `tiled`: in workgroup memory; `winograd`. */
+export type Algorithm = 'plain' | 'direct' | 'tiled' | 'winograd'
+
+/** What is computed of a convolution. */
+export type Pass = 'forward' | 'inputGrad' | 'filterGrad'
+
+/** What goes before the rules. */
+export interface Preferences {
+  /** The fastest of those that were tried, by `choiceKey`. */
+  readonly found?: ReadonlyMap<string, Algorithm> | undefined
+  /** Taken wherever it is possible. */
+  readonly prefer?: Algorithm | undefined
+  /** Told of every choice between several. */
+  readonly onChoice?: ((choice: OpenChoice) => void) | undefined
+}
+
+/** A convolution that several algorithms can compute. */
+export interface OpenChoice {
+  readonly key: string
+  readonly pass: Pass
+  readonly shape: ConvShape
+  readonly algorithms: readonly Algorithm[]
+}
+
+/** What a choice depends on, as text: `forward 8x64x56x56 -> 64x56x56, 3x3 s1,1 p1,1,1,1 d1,1 g1 float32 each`. */
+export function choiceKey(pass: Pass, { batch, inChannels, outChannels, inSize, outSize, kernelSize, attrs, dtype, perSample }: ConvShape): string {
+  const { stride, padding, dilation, groups } = attrs
+  const sizes = `${[batch, inChannels, ...inSize].join('x')} -> ${[outChannels, ...outSize].join('x')}, ${kernelSize.join('x')}`
+  return `${pass} ${sizes} s${stride.join()} p${padding.join()} d${dilation.join()} g${groups} ${dtype}${perSample ? ' each' : ''}`
+}
+
+// Channels that are computed (of the filter gradient: output channels).
+const computedOf = (pass: Pass, shape: ConvShape): number => perGroup(shape)[pass === 'inputGrad' ? 0 : 1]
+
+/** The algorithms that can compute this, first the one that is taken unless something better is known. */
+export function candidates(pass: Pass, shape: ConvShape): readonly [Algorithm, ...Algorithm[]] {
+  const { target, batch, attrs } = shape
+  // Tiles where the work pays for their long texts, and where a group has channels enough to share a pixel among.
+  if (convMacs(shape) < target.tiledMacs || computedOf(pass, shape) < 4) return ['plain']
+  if (batch * attrs.groups > target.maxGroups) return ['plain']
+  const tiles = target.kind === 'gpu' ? 'tiled' : 'direct'
+  if (!winogradTakes(shape)) return [tiles]
+  return winogradFirst(pass, shape) ? ['winograd', tiles] : [tiles, 'winograd']
+}
+
+// The transforms cost a multiple of the channels on one side, the products save a multiple of those on both. Measured on
+// SwiftShader: forward the two tie, the filter gradient gains from 16 channels up.
+function winogradFirst(pass: Pass, { target, inChannels, outChannels }: ConvShape): boolean {
+  return target.kind === 'software' && pass === 'filterGrad' && Math.min(inChannels, outChannels) >= 16
+}
+
+/** The algorithm for this. */
+export function algorithmFor(pass: Pass, shape: ConvShape, { found, prefer, onChoice }: Preferences): Algorithm {
+  const algorithms = candidates(pass, shape)
+  if (algorithms.length === 1) return algorithms[0]
+  const key = choiceKey(pass, shape)
+  onChoice?.({ key, pass, shape, algorithms })
+  return [prefer, found?.get(key)].find((a) => a !== undefined && algorithms.includes(a)) ?? algorithms[0]
+}

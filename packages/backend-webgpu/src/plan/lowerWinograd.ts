@@ -1,0 +1,118 @@
+// Convolutions by Winograd's minimal filtering (kernels/winograd.ts): transforms around 16 matrix products.
+
+import type { StaticType } from '@dynconv/core'
+import type { Direction } from '../kernels/convDirect.ts'
+import type { Bias, ConvShape } from '../kernels/convShape.ts'
+import { contractKernel, contractParts, sumRowsKernel } from '../kernels/dynamic.ts'
+import { type PackedProduct, packedProductKernel, packedSplit } from '../kernels/registerGemm.ts'
+import { packedTiledKernel } from '../kernels/tiledGemm.ts'
+import {
+  type Images,
+  kernelGradientKernel,
+  tileCounts,
+  type TileGrid,
+  tileGrid,
+  transformedSize,
+  transformImagesKernel,
+  winogradChannels,
+  winogradOutputKernel,
+} from '../kernels/winograd.ts'
+import type { Context } from './context.ts'
+import type { Value } from './program.ts'
+
+// From how many invocations on a software adapter's threads share the work evenly.
+const enoughInvocations = 256
+
+function product(context: Context, a: Value, b: Value, what: Omit<PackedProduct, 'target'>): Value {
+  const { target } = context
+  const columns = Math.ceil(what.columns / 4) * 4
+  const c = context.tensor('float32', [what.split, what.batches, what.rows, columns])
+  const kernel = (target.kind === 'gpu' ? packedTiledKernel : packedProductKernel)({ target, ...what })
+  context.dispatch(kernel, a, b, c)
+  return c
+}
+
+function transformed(context: Context, grid: TileGrid, images: Images, x: Value, fastest: 'tile' | 'channel'): Value {
+  const { tiles, arrays } = tileCounts(grid)
+  const line = fastest === 'tile' ? [images.channels, Math.ceil(tiles / 4) * 4] : [tiles, images.channels]
+  const v = context.tensor('float32', [arrays, 16, ...line])
+  context.dispatch(transformImagesKernel(grid, images, fastest), x, v)
+  return v
+}
+
+/** y = x * w + bias, or dx from dy, into `y`; `u` holds the transformed kernels of `direction`. */
+export function winogradConv(context: Context, shape: ConvShape, direction: Direction, x: Value, u: Value, y: Value, bias: { readonly kind: Bias; readonly value?: Value }): void {
+  const [summed, computed] = winogradChannels(shape, direction)
+  const [from, to] = direction === 'forward' ? [shape.inSize, shape.outSize] : [shape.outSize, shape.inSize]
+  const [top, , left] = shape.attrs.padding
+  const padding = direction === 'forward' ? ([top, left] as const) : ([2 - top, 2 - left] as const)
+  const grid = tileGrid(shape, to)
+  const { tiles, arrays } = tileCounts(grid)
+  const v = transformed(context, grid, { channels: summed, size: from, padding }, x, 'tile')
+  const p = product(context, u, v, {
+    label: 'winograd products',
+    batches: 16 * arrays,
+    rows: computed,
+    columns: tiles,
+    inner: summed,
+    split: 1,
+  })
+  context.dispatch(winogradOutputKernel(grid, computed, to, bias.kind), p, y, ...(bias.value ? [bias.value] : []))
+}
+
+/** Samples, from `first` on. */
+export interface Samples {
+  readonly first: number
+  readonly count: number
+}
+
+// Transformed gradients of the kernel, [part, count or 1, 16, I, O].
+function transformedGradient(context: Context, shape: ConvShape, x: Value, dy: Value, { first, count }: Samples): { readonly u: Value; readonly split: number } {
+  const [top, , left] = shape.attrs.padding
+  const grid = tileGrid({ ...shape, batch: count }, shape.outSize)
+  const { tiles, arrays } = tileCounts(grid)
+  const patches = transformed(context, grid, { channels: shape.inChannels, size: shape.inSize, first, padding: [top, left] }, x, 'channel')
+  const tilesOfDy = transformed(context, grid, { channels: shape.outChannels, size: shape.outSize, first }, dy, 'channel')
+  const size = { rows: shape.inChannels, columns: shape.outChannels, inner: tiles, batches: 16 * arrays }
+  const split = shape.perSample ? 1 : packedSplit(size, enoughInvocations)
+  return { u: product(context, patches, tilesOfDy, { label: 'winograd gradient products', ...size, split }), split }
+}
+
+/** dW of these samples, summed or each. */
+export function winogradFilterGrad(context: Context, shape: ConvShape, x: Value, dy: Value, samples: Samples, dw: Value): void {
+  const { u, split } = transformedGradient(context, shape, x, dy, samples)
+  context.dispatch(kernelGradientKernel(shape, shape.perSample ? samples.count : 1, split), u, dw)
+}
+
+/** A dynamic convolution's gradient with respect to bases and pi. */
+export interface MixedGradient {
+  readonly x: Value
+  readonly dy: Value
+  readonly pi: Value
+  /** The transformed bases, [K, 16, I, O]. */
+  readonly u: Value
+  readonly numBases: number
+  /** How many samples' gradients may be there at a time. */
+  readonly chunk: number
+}
+
+/**
+ * dBases and dpi, taken apart in the transformed domain: dW = G^T dU G makes <dW, W> = <dU, G W G^T>, and the sum over samples
+ * of pi dU is transformed back once a basis.
+ */
+export function winogradKernelGrad(context: Context, shape: ConvShape, { x, dy, pi, u, numBases, chunk }: MixedGradient, bases: StaticType, piType: StaticType): readonly Value[] {
+  const { target, dtype, batch } = shape
+  const size = transformedSize(shape, 'forward')
+  const mixture = { target, dtype, batch, numBases, size }
+  const parts = contractParts(mixture)
+  const sums = context.tensor('float32', [numBases, size])
+  const dPiParts = context.tensor('float32', [batch, numBases, parts])
+  for (let first = 0; first < batch; first += chunk) {
+    const samples = { first, count: Math.min(chunk, batch - first) }
+    const gradient = transformedGradient(context, shape, x, dy, samples)
+    context.dispatch(contractKernel(mixture, { ...samples, add: first > 0 }), gradient.u, pi, u, sums, dPiParts)
+  }
+  const dBases = context.tensor(bases.dtype, bases.shape)
+  context.dispatch(kernelGradientKernel(shape, numBases, 1), sums, dBases)
+  return [dBases, context.result(piType, [dPiParts], () => sumRowsKernel(target, dtype, batch * numBases, parts))]
+}
