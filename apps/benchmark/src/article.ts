@@ -26,7 +26,7 @@ const large = (rows: readonly Row[]): Row | undefined => rows.find((r) => r.work
 const claims: readonly Claim[] = [
   {
     what: 'latency, dynamic over static, ResNet-18',
-    claimed: '+28 % (3.2 to 4.1 ms)',
+    claimed: '+28 % (3.2 to 4.1 ms on a GTX 1080 Ti)',
     found: (rows) => {
       const row = large(rows)
       return row?.toStatic && `${percent(row.toStatic.value)} (${formatNumber(row.medianMs / row.toStatic.value)} to ${formatNumber(row.medianMs)} ms)`

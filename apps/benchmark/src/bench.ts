@@ -21,6 +21,8 @@ export interface BenchOptions {
   readonly ceilings: boolean
   /** Measures the peak memory of a variant; unless given, nobody does. */
   readonly memory?: (engine: string, workload: Workload, choice: Choice) => Promise<PeakMemory>
+  /** Which of our variants are wanted, by name; all unless given. */
+  readonly wanted?: (name: string) => boolean
   /** Peers that are not there, and why. */
   readonly notRun?: readonly string[]
   /** Told what is being done, and how many parts of it are. */
@@ -40,7 +42,7 @@ export async function bench(options: BenchOptions): Promise<Report> {
     version: reportVersion,
     machine: describeMachine(engines.map(({ name, backend }) => `${name}: ${backend.capabilities.device}`), peers.map((p) => p.description)),
     method: [
-      `${how.rounds} interleaved rounds after ${how.warmup} to warm up, ${how.restMs} ms of rest before each turn; short work in bursts (at least ${how.burstMs ?? 30} ms, the first two runs dropped); ${options.threads} threads; raised malloc thresholds on all sides`,
+      `${how.rounds} interleaved rounds after ${how.warmup} to warm up, ${how.restMs} ms of rest before each turn; short work in bursts (at least ${how.burstMs ?? 30} ms, the first two runs, or 5 ms, dropped); ${options.threads} threads; raised malloc thresholds on all sides`,
     ],
     ceilings,
     workloads,
@@ -59,7 +61,7 @@ async function ceilingsOf({ engines, peers, threads, progress }: BenchOptions): 
 }
 
 async function measure(options: BenchOptions, workload: Workload, notRun: string[]): Promise<Result> {
-  const { engines, peers, measure: how, progress } = options
+  const { engines, peers, measure: how, progress, wanted } = options
   const own: OwnVariant[] = []
   const foreign: PeerVariant[] = []
   // One variant that cannot run does not cost the others their row.
@@ -75,12 +77,12 @@ async function measure(options: BenchOptions, workload: Workload, notRun: string
   }
   try {
     const memories = new Map<string, PeakMemory>()
-    for (const engine of engines) {
-      for (const choice of choicesOf(workload)) {
-        const { name } = ownInfo(engine.name, workload, choice)
-        const variant = await attempt(name, () => ownVariant(engine, workload, choice))
-        if (variant) own.push(variant)
-      }
+    const tasks = engines
+      .flatMap((engine) => choicesOf(workload).map((choice) => ({ engine, choice, name: ownInfo(engine.name, workload, choice).name })))
+      .filter(({ name }) => wanted?.(name) ?? true)
+    for (const { engine, choice, name } of tasks) {
+      const variant = await attempt(name, () => ownVariant(engine, workload, choice))
+      if (variant) own.push(variant)
     }
     for (const peer of peers) {
       const refusal = peer.refuses?.(workload)
@@ -100,10 +102,9 @@ async function measure(options: BenchOptions, workload: Workload, notRun: string
     for (const variant of own) options.explain?.(`${workload.name}, ${variant.name}:\n${variant.explain()}`)
     const { memory } = options
     if (memory && hasMemory(workload)) {
-      const tasks = engines.flatMap((engine) => choicesOf(workload).map((choice) => ({ engine: engine.name, choice, name: ownInfo(engine.name, workload, choice).name })))
       for (const [i, { engine, choice, name }] of tasks.entries()) {
         progress?.(`${workload.name}, memory`, i, tasks.length)
-        const peak = await attempt(`${name}, memory`, () => memory(engine, workload, choice))
+        const peak = await attempt(`${name}, memory`, () => memory(engine.name, workload, choice))
         if (peak) memories.set(name, peak)
       }
       for (const [i, variant] of foreign.entries()) {

@@ -35,6 +35,8 @@ export interface Budget {
 export interface BudgetVerdict {
   readonly entry: BudgetEntry
   readonly value: number | undefined
+  /** The row's share of what the machine can do, where its bound is known. */
+  readonly share?: number | undefined
   readonly verdict: 'within' | 'over' | 'noisy' | 'missing'
 }
 
@@ -45,8 +47,8 @@ export function checkBudget(report: Pick<Report, 'rows'>, budget: Budget): reado
     const found = row && measured(row, entry)
     if (!found) return { entry, value: undefined, verdict: 'missing' }
     const most = entry.most * (1 + budget.margin)
-    if (isNoisy(found)) return { entry, value: found.value, verdict: 'noisy' }
-    return { entry, value: found.value, verdict: found.value <= most ? 'within' : 'over' }
+    const verdict = isNoisy(found) ? 'noisy' : found.value <= most ? 'within' : 'over'
+    return { entry, value: found.value, share: row?.bound?.share, verdict }
   })
 }
 

@@ -35,7 +35,7 @@ export function formatNumber(value: number | undefined): string {
 
 /** A table for the terminal; columns after the second are numbers. */
 export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const table = new Table({ head: [...head], colAligns: head.map((_, i) => (i < 2 ? 'left' : 'right')), style: { head: [], border: [] } })
+  const table = new Table({ head: [...head], colAligns: head.map((_, i) => (i < 2 ? 'left' : 'right')), style: { head: [], border: [], compact: true } })
   for (const row of rows) table.push([...row])
   return table.toString()
 }

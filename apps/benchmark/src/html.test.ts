@@ -4,6 +4,7 @@ import { markdownTable } from './markdown.ts'
 import { boundOf } from './ceilings.ts'
 import { type Report, rowsOf } from './report.ts'
 import { timingOf } from './measure.ts'
+import { geometricMean, summaryLines } from './summary.ts'
 import { report } from './testing/reports.ts'
 import { formatReport } from './terminal.ts'
 import type { Workload } from './workloads.ts'
@@ -37,11 +38,22 @@ test('the page holds every plot, the rows, the article’s claims and what did n
   const page = reportHtml(madeUp())
   for (const part of ['Dynamic time over static time, each', 'Our time over a peer', 'Roofline', 'against K', 'against the images’ size', 'Peak memory of the runs']) expect(page).toContain(part)
   expect(page.match(/<svg/g)?.length).toBeGreaterThanOrEqual(6)
-  expect(page).toContain('+28 % (3.2 to 4.1 ms)')
+  expect(page).toContain('claimed +28 %')
   expect(page).toContain('+40 % (10.0 to 14.0 ms)')
   expect(page).toContain('+4 % (0.100 to 0.104 GB above')
   expect(page).toContain('PyTorch: no --peer')
   expect(page).not.toMatch(/<script|<link|src="http|href="http|@import/)
+})
+
+test('the summary has the mean of each peer and leaves noisy rows out', () => {
+  const lines = summaryLines(madeUp())
+  expect(lines).toContain('static: onnx / PyTorch: geometric mean 0.50, worst 0.50 of 4 rows')
+  expect(lines).toContain('dynamic: onnx / PyTorch: geometric mean 0.70, worst 0.70 of 3 rows')
+  const [, dynamic] = madeUp().rows
+  if (!dynamic) throw new Error('no row')
+  const noisy = { ...dynamic, toPeers: { PyTorch: { value: 1, spread: 1, against: 'x' } } }
+  expect(summaryLines({ rows: [noisy] })).toEqual(['dynamic: onnx / PyTorch: no verdict; 1 noisy rows left out'])
+  expect(geometricMean([1, 4])).toBeCloseTo(2)
 })
 
 test('a report without ratios has a page too', () => {

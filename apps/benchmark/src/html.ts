@@ -2,9 +2,9 @@
 // not run, and what everything was measured on.
 
 import { Page } from '@dynconv/page'
-import { articleRows } from './article.ts'
 import { figures } from './plots.ts'
 import type { Report } from './report.ts'
+import { summaryLines } from './summary.ts'
 import { ceilingLines, columnsOf, legendOf, machineLines } from './terminal.ts'
 
 /** The page's text. */
@@ -14,11 +14,9 @@ export function reportHtml(report: Report): string {
   const drawn = figures(report, page.document)
   if (drawn.length) page.figures(drawn)
   else page.add('p', 'Nothing was measured that could be drawn.', 'note')
-  const claims = articleRows(report)
-  if (claims.length) {
-    page.add('h2', 'The article’s section 4')
-    page.table(['', 'claimed there (GTX 1080 Ti)', 'found here'], claims.map(({ what, claimed, found }) => [what, claimed, found ?? 'not measured']))
-  }
+  const summary = summaryLines(report)
+  if (summary.length) page.add('h2', 'In short')
+  for (const line of summary) page.add('div', line)
   page.add('h2', 'All rows')
   const columns = columnsOf(report)
   page.table(columns.map((c) => c.head), report.rows.map((row) => columns.map((c) => c.text(row))))

@@ -2,7 +2,8 @@
 // our times over each peer's best.
 
 import { formatMs, formatRatio } from './format.ts'
-import type { Report, Row } from './report.ts'
+import type { Report } from './report.ts'
+import { isChosen } from './summary.ts'
 
 /** The table, after two lines that say where it comes from. */
 export function markdownTable({ machine, rows, workloads }: Report): string {
@@ -13,7 +14,7 @@ export function markdownTable({ machine, rows, workloads }: Report): string {
     const own = rows.filter((r) => r.workload === name)
     return libraries.flatMap((library) => {
       const base = own.find((r) => r.library === library && !r.numBases)
-      return chosen(own.filter((r) => r.library === library && r.numBases)).map((row) => [
+      return own.filter((r) => r.library === library && r.numBases && isChosen(own, r)).map((row) => [
         name,
         ...(libraries.length > 1 ? [library] : []),
         String(row.numBases),
@@ -32,12 +33,4 @@ export function markdownTable({ machine, rows, workloads }: Report): string {
     line(head.map((_, i) => (i === 0 ? '---' : '---:'))),
     ...lines.map(line),
   ].join('\n')
-}
-
-// Where every form was measured, the one that the planner chose.
-function chosen(rows: readonly Row[]): readonly Row[] {
-  return [...new Set(rows.map((r) => r.numBases))].flatMap((k) => {
-    const same = rows.filter((r) => r.numBases === k)
-    return same.filter((r) => same.length === 1 || r.name.endsWith(' auto'))
-  })
 }

@@ -59,12 +59,19 @@ export interface Burst {
   readonly dropped: number
 }
 
-/** The turn of work that takes `ms` a run: ten runs, or more until `burstMs`; work that takes longer by itself runs twice, or (from 200 ms on) once. */
+// How long it takes until threads are awake and caches warm, in work that is shorter than that.
+const WAKING_MS = 5
+
+/**
+ * The turn of work that takes `ms` a run: as many runs as take `burstMs`, at least eight, after two (or 5 ms) that do not
+ * count. Work that takes longer by itself runs once after one that does not count; from 200 ms on the first one counts.
+ */
 export function burstFor(ms: number, burstMs: number = 30): Burst {
   if (ms >= 200) return { runs: 1, dropped: 0 }
   if (ms >= burstMs) return { runs: 2, dropped: 1 }
-  const dropped = 2
-  return { runs: dropped + Math.min(200, Math.max(8, Math.ceil(burstMs / Math.max(ms, 1e-3)))), dropped }
+  const each = Math.max(ms, 0.05)
+  const dropped = Math.max(2, Math.ceil(WAKING_MS / each))
+  return { runs: dropped + Math.max(8, Math.ceil(burstMs / each)), dropped }
 }
 
 /** Gives each of `variants` its turns: `rounds` rounds, after `warmup` rounds that do not count. */

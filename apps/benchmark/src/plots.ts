@@ -2,6 +2,7 @@
 
 import * as Plot from '@observablehq/plot'
 import { isNoisy, type Ratio, type Report, type Row } from './report.ts'
+import { isChosen } from './summary.ts'
 import type { Workload } from './workloads.ts'
 
 /** A plot with its caption. */
@@ -24,8 +25,6 @@ type Draw = (report: Report, document: Doc) => Figure | undefined
 
 const own = ({ rows }: Report): readonly Row[] => rows.filter((r) => r.vendor === 'dynconv')
 const workloadOf = ({ workloads }: Report, row: Row): Workload | undefined => workloads.find((w) => w.name === row.workload)
-// Where every form was measured, the planner's choice stands for the layer.
-const isChosen = (rows: readonly Row[], row: Row): boolean => row.name.endsWith(' auto') || !rows.some((r) => r.workload === row.workload && r.library === row.library && r.name.endsWith(' auto'))
 
 interface Point {
   readonly label: string
@@ -47,13 +46,14 @@ function ratioPlot(document: Doc, label: string, points: readonly Point[]): Retu
   return Plot.plot({
     document,
     width: WIDTH,
-    height: 60 + 22 * names.length,
+    height: 75 + 22 * names.length,
     marginLeft: 230,
     marginRight: 20,
+    marginBottom: 45,
     ariaLabel: label,
     style: { fontSize: '12px' },
     color: { legend: true },
-    x: { label, grid: true, type: 'log', ticks: 6, tickFormat: (x: number) => String(Number(x.toPrecision(2))) },
+    x: { label, labelOffset: 40, grid: true, type: 'log', ticks: 6, tickFormat: (x: number) => String(Number(x.toPrecision(2))) },
     y: { label: null, domain: names },
     marks: [
       Plot.ruleX([1]),
@@ -100,10 +100,11 @@ const roofline: Draw = (report, document) => {
       height: HEIGHT,
       marginLeft: 60,
       marginRight: 20,
+    marginBottom: 45,
       ariaLabel: 'roofline',
       style: { fontSize: '12px' },
       color: { legend: true },
-      x: { type: 'log', label: 'multiply-adds / byte', grid: true, tickFormat: (x: number) => String(Number(x.toPrecision(2))), ticks: 5 },
+      x: { type: 'log', label: 'multiply-adds / byte', labelOffset: 40, grid: true, tickFormat: (x: number) => String(Number(x.toPrecision(2))), ticks: 5 },
       y: { type: 'log', label: 'G multiply-adds / s', grid: true, tickFormat: (y: number) => String(Number(y.toPrecision(2))), ticks: 5 },
       marks: [
         Plot.line(roofs, { x: 'x', y: 'y', z: 'roof', stroke: 'currentColor', strokeDasharray: '4 3' }),
@@ -127,10 +128,11 @@ function curves(document: Doc, x: Plot.ScaleOptions & { readonly label: string }
     height: HEIGHT,
     marginLeft: 60,
     marginRight: 20,
+    marginBottom: 45,
     ariaLabel: `${y} against ${x.label}`,
     style: { fontSize: '12px' },
     color: { legend: true },
-    x: { grid: true, ...x, ticks: [...new Set(sorted.map((p) => p.x))], tickFormat: (v: number) => String(v) },
+    x: { grid: true, labelOffset: 40, ...x, ticks: [...new Set(sorted.map((p) => p.x))], tickFormat: (v: number) => String(v) },
     y: { grid: true, label: y, zero: true },
     marks: [
       ...(options.ruleAt === undefined ? [] : [Plot.ruleY([options.ruleAt], { strokeOpacity: 0.5 })]),
@@ -162,13 +164,14 @@ const memory: Draw = (report, document) => {
     plot: Plot.plot({
       document,
       width: WIDTH,
-      height: 60 + 22 * names.length,
+      height: 75 + 22 * names.length,
       marginLeft: 230,
       marginRight: 20,
+    marginBottom: 45,
       ariaLabel: 'peak memory',
       style: { fontSize: '12px' },
       color: { legend: true },
-      x: { label: 'MB', grid: true, zero: true },
+      x: { label: 'MB', labelOffset: 40, grid: true, zero: true },
       y: { label: null, domain: names },
       marks: [Plot.dot(bars, { x: 'megabytes', y: 'workload', fill: 'variant', r: 4, title: (b: (typeof bars)[number]) => `${b.variant}: ${b.megabytes.toFixed(1)} MB` })],
     }),

@@ -27,6 +27,8 @@ export interface SessionOptions {
   /** A Python that has PyTorch. */
   readonly peer?: string | undefined
   readonly peerModes?: readonly TorchMode[]
+  /** Which of our variants are wanted, by name; all unless given. */
+  readonly wanted?: (name: string) => boolean
   /** Whether to print what the engines chose. */
   readonly explain?: boolean
 }
@@ -53,6 +55,7 @@ export async function measureReport(options: SessionOptions, signal: AbortSignal
       measure: { rounds: options.rounds, warmup: WARMUP_ROUNDS, restMs: REST_MS, signal },
       ...(options.memory ? { memory: (engine, workload, choice) => ownPeakMemory({ engine, threads, workload, choice }, signal) } : {}),
       progress: (what, done, total) => bar.show(what, done, total),
+      ...(options.wanted ? { wanted: options.wanted } : {}),
       ...(options.explain ? { explain: (text: string) => console.log(text) } : {}),
     })
   } finally {

@@ -4,6 +4,7 @@ import type { Ceilings } from './ceilings.ts'
 import { formatMegabytes, formatMs, formatNumber, formatRatio, formatShare, formatTable } from './format.ts'
 import type { Machine } from './machine.ts'
 import type { Report, Row } from './report.ts'
+import { summaryLines } from './summary.ts'
 
 /** The lines that say what a report was measured on. */
 export function machineLines(machine: Machine): readonly string[] {
@@ -70,5 +71,5 @@ export function legendOf(report: Pick<Report, 'rows'>): readonly string[] {
 export function formatReport(report: Report): string {
   const shown = columnsOf(report)
   const table = formatTable(shown.map((c) => c.head), report.rows.map((row) => shown.map((c) => c.text(row))))
-  return [...machineLines(report.machine), ...ceilingLines(report.ceilings), ...report.method, table, ...legendOf(report), ...report.notRun.map((line) => `not run: ${line}`)].join('\n')
+  return [...machineLines(report.machine), ...ceilingLines(report.ceilings), ...report.method, table, ...summaryLines(report), ...legendOf(report), ...report.notRun.map((line) => `not run: ${line}`)].join('\n')
 }

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { writeFileAtomic } from '@dynconv/core/node'
 import type { Argv } from 'yargs'
 import { betterOf, type Budget, type BudgetVerdict, checkBudget, readBudget } from '../budget.ts'
-import { formatTable } from '../format.ts'
+import { formatShare, formatTable } from '../format.ts'
 import { inMeasuringEnvironment, interruptible } from '../process.ts'
 import { readReport, type Report } from '../report.ts'
 import { measureReport, npmPeers } from '../session.ts'
@@ -38,7 +38,7 @@ export function addBudget(cli: Argv): Argv {
     async ({ report, budget: file, rounds, threads, json }) => {
       const budget = await readBudget(file)
       const judge = async (verdicts: readonly BudgetVerdict[]): Promise<void> => {
-        console.log(formatTable(['workload', 'variant', 'ratio', 'is', 'at most', ''], verdicts.map(cells)))
+        console.log(formatTable(['workload', 'variant', 'ratio', 'is', 'at most', 'of the bound', ''], verdicts.map(cells)))
         if (json !== undefined) await writeFileAtomic(json, `${JSON.stringify({ margin: budget.margin, verdicts }, null, 2)}\n`)
         const bad = verdicts.filter((v) => v.verdict !== 'within')
         if (bad.length) throw new Error(`${bad.length} of ${verdicts.length} bounds do not hold (margin ${(budget.margin * 100).toFixed(0)} %)`)
@@ -76,6 +76,8 @@ async function measure({ entries }: Budget, rounds: number, threads: number, sig
       threads,
       ceilings: entries.some((e) => e.metric === 'toStaticAndBases'),
       memory: entries.some((e) => e.metric === 'memoryToStaticAndBases'),
+      // Those that a bound names, and the static ones that they are set against.
+      wanted: (name) => name.endsWith(' static') || entries.some((e) => e.variant === name),
       peers: entries.some((e) => e.metric === 'toPeer') ? npmPeers : [],
     },
     signal,
@@ -84,6 +86,6 @@ async function measure({ entries }: Budget, rounds: number, threads: number, sig
   return report
 }
 
-function cells({ entry, value, verdict }: BudgetVerdict): readonly string[] {
-  return [entry.workload, entry.variant, entry.peer === undefined ? entry.metric : `${entry.metric} (${entry.peer})`, value?.toFixed(2) ?? '', entry.most.toFixed(2), verdict]
+function cells({ entry, value, share, verdict }: BudgetVerdict): readonly string[] {
+  return [entry.workload, entry.variant, entry.peer === undefined ? entry.metric : `${entry.metric} (${entry.peer})`, value?.toFixed(2) ?? '', entry.most.toFixed(2), formatShare(share), verdict]
 }

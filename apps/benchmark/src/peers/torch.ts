@@ -54,7 +54,11 @@ export class TorchPeer implements Peer {
   /** Starts it. @throws Error with what Python said, when it has no PyTorch */
   static async start(options: TorchOptions, environment: NodeJS.ProcessEnv = process.env): Promise<TorchPeer> {
     const peer = new TorchPeer(options, environment)
-    await Promise.race([once(peer.#process, 'spawn'), once(peer.#process, 'error').then(([error]) => Promise.reject(new Error(`--peer ${options.python}: ${String(error)}`)))])
+    try {
+      await once(peer.#process, 'spawn')
+    } catch (cause) {
+      throw new Error(`--peer ${options.python}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
+    }
     peer.#version = String((await peer.#answer()).version)
     return peer
   }
