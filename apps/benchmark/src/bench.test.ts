@@ -5,6 +5,7 @@ import { startEngine, startEngines, stopEngines } from './engines.ts'
 import { ownPeakMemory } from './memory.ts'
 import { groupedPeer } from './peers/grouped.ts'
 import { tfjsOpsPeer } from './peers/tfjsOps.ts'
+import { npmPeersCalled } from './session.ts'
 import { allWorkloads, selectWorkloads, type Workload } from './workloads.ts'
 
 const tiny: Workload = { group: 'layers', name: 'tiny', net: { kind: 'chain', channels: 16, kernelSize: 3, depthwise: false, depth: 1 }, size: 6, batch: 2, task: 'infer', bases: [2], everyForm: true }
@@ -14,7 +15,7 @@ const mobile: Workload = { ...tiny, group: 'models', name: 'tiny MobileNetV2', n
 
 test('a tiny run: two engines of ours and two peers, layers and a step', async () => {
   const engines = await startEngines(['onnx', 'tfjs:cpu'], { threads: 1 })
-  const peers = [await groupedPeer(1), await tfjsOpsPeer('cpu')]
+  const peers = [await groupedPeer('ONNX Runtime grouped', 1), await tfjsOpsPeer('TensorFlow.js operators', 'cpu')]
   try {
     const seen: string[] = []
     const report = await bench({
@@ -76,6 +77,11 @@ test('peak memory is measured in a process of its own', async () => {
 
 test('an engine that nobody knows is refused by name', async () => {
   for (const name of ['onx', 'tfjs:onnx', 'constructor']) await expect(startEngine(name, { threads: 1 })).rejects.toThrow(`got '${name}'`)
+})
+
+test('peers are known by what reports call them', () => {
+  expect(npmPeersCalled(['PyTorch', undefined, 'ONNX Runtime grouped'])).toEqual(['grouped'])
+  expect(npmPeersCalled([])).toEqual([])
 })
 
 test('work is selected by kind and by name', () => {

@@ -37,8 +37,22 @@ const builders: { readonly [K in NetworkSpec['kind']]: (spec: Extract<NetworkSpe
   mobilenetV2: ({ width, stem, classes }, conv) => mobilenetV2({ width, stem, classes, conv }),
 }
 
+// Drawing the initial values of a large network takes longer than measuring it. Networks of the last spec are kept, for the
+// same one comes again with another batch or on another engine; nothing here changes their values.
+const kept: { spec: string; readonly networks: Map<string, Module> } = { spec: '', networks: new Map() }
+
+/** The network that `spec` describes. Those with the same `key` have the same convolutions, and are one. */
+export function keptNetwork(spec: NetworkSpec, key: string, conv: () => ConvFactory): Module {
+  const text = JSON.stringify(spec)
+  if (kept.spec !== text) kept.networks.clear()
+  kept.spec = text
+  const network = kept.networks.get(key) ?? buildNetwork(spec, conv())
+  kept.networks.set(key, network)
+  return network
+}
+
 /** The network that `spec` describes, its convolutions made by `conv`. */
-export function buildNetwork(spec: NetworkSpec, conv: ConvFactory): Module {
+function buildNetwork(spec: NetworkSpec, conv: ConvFactory): Module {
   // Each builder takes the spec of its own kind, which the compiler cannot follow through the table.
   const build = builders[spec.kind] as (spec: NetworkSpec, conv: ConvFactory) => Module
   return build(spec, conv)

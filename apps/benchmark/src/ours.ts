@@ -5,7 +5,7 @@ import { dynamic, ordinary } from '@dynconv/models'
 import type { RunningEngine } from './engines.ts'
 import { randomImages, randomLabels } from './images.ts'
 import { timed, type Variant, type VariantInfo } from './measure.ts'
-import { buildNetwork } from './networks.ts'
+import { keptNetwork } from './networks.ts'
 import { inferenceWork, stepOptions, stepWork, type Work } from './work.ts'
 import { classesOf, inputShape, type Workload } from './workloads.ts'
 
@@ -39,7 +39,7 @@ export function ownInfo(library: string, { everyForm }: Pick<Workload, 'everyFor
 
 /** A network of a workload, its convolutions as `choice` says. */
 export function ownNetwork({ net }: Pick<Workload, 'net'>, { numBases, form }: Choice): Module {
-  return buildNetwork(net, numBases ? dynamic({ numBases, form }) : ordinary)
+  return keptNetwork(net, numBases ? `${numBases} ${form}` : 'static', () => (numBases ? dynamic({ numBases, form }) : ordinary))
 }
 
 /** A workload on an engine, in one variant. */

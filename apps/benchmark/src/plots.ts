@@ -136,7 +136,7 @@ function curves(document: Doc, x: Plot.ScaleOptions & { readonly label: string }
     y: { grid: true, label: y, zero: true },
     marks: [
       ...(options.ruleAt === undefined ? [] : [Plot.ruleY([options.ruleAt], { strokeOpacity: 0.5 })]),
-      Plot.line(sorted, { x: 'x', y: 'y', stroke: 'curve' }),
+      Plot.line(sorted, { x: 'x', y: 'y', z: 'curve', stroke: 'curve' }),
       Plot.dot(sorted, { x: 'x', y: 'y', fill: 'curve', r: 3.5, title: (p: CurvePoint) => `${p.curve}: ${Number(p.y.toPrecision(3))}` }),
     ],
   })

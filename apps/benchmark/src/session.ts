@@ -10,8 +10,18 @@ import { progressBar } from './progress.ts'
 import type { Report } from './report.ts'
 import type { Workload } from './workloads.ts'
 
-/** Peers that come from npm. */
-export const npmPeers = ['grouped', 'tfjs'] as const
+/** Peers that come from npm: their names on the command line, and in reports. */
+const vendors = { grouped: 'ONNX Runtime grouped', tfjs: 'TensorFlow.js operators' } as const
+
+type NpmPeer = keyof typeof vendors
+
+/** Their names on the command line. */
+export const npmPeers: readonly NpmPeer[] = ['grouped', 'tfjs']
+
+/** Those that are called so in reports. */
+export function npmPeersCalled(names: readonly (string | undefined)[]): readonly NpmPeer[] {
+  return npmPeers.filter((peer) => names.includes(vendors[peer]))
+}
 
 /** What to measure, and how. */
 export interface SessionOptions {
@@ -74,9 +84,9 @@ async function startPeers({ peer: python, peerModes = ['eager', 'channels_last']
   else started.push(await TorchPeer.start({ python, threads, modes: peerModes }))
   // On the engine that ours uses in the same run.
   const engine = tfjsOpsEngines.find((name) => engines.includes(`tfjs:${name}`))
-  const starters: { readonly [P in (typeof npmPeers)[number]]: () => Promise<Peer> } = {
-    grouped: async () => (await import('./peers/grouped.ts')).groupedPeer(threads),
-    tfjs: async () => (await import('./peers/tfjsOps.ts')).tfjsOpsPeer(engine),
+  const starters: { readonly [P in NpmPeer]: () => Promise<Peer> } = {
+    grouped: async () => (await import('./peers/grouped.ts')).groupedPeer(vendors.grouped, threads),
+    tfjs: async () => (await import('./peers/tfjsOps.ts')).tfjsOpsPeer(vendors.tfjs, engine),
   }
   for (const name of npmPeers) {
     if (!peers.includes(name)) {

@@ -43,6 +43,7 @@ const columns: readonly Column[] = [
   { head: 'to static', text: (r) => formatRatio(r.toStatic) },
   { head: 'to static + bases', text: (r) => r.toStaticAndBases?.toFixed(2) ?? '' },
   { head: 'memory to static', text: (r) => r.memoryToStatic?.toFixed(2) ?? '' },
+  { head: 'memory to static + bases', text: (r) => r.memoryToStaticAndBases?.toFixed(2) ?? '' },
 ]
 
 /** The columns of a report: those with something in them, and one for each peer. */
@@ -59,6 +60,7 @@ const meanings: readonly { readonly of: RegExp; readonly text: string }[] = [
   { of: /^of the bound$/, text: 'of the bound: what this machine would need at its measured peaks of multiply-adds and of memory, over the time that it took; above 100 % an algorithm saves multiply-adds' },
   { of: /^to /, text: 'to ...: this time over the other, pair by pair within a round; "noisy" where the quartiles of the pairs lie more than 30 % apart' },
   { of: /^to static \+ bases$/, text: 'to static + bases: over the static time and the reading of the further bases at the peak of memory' },
+  { of: /^memory to static \+ bases$/, text: "memory to static + bases: over the static one's peak and the bytes of the further bases, counted once" },
 ]
 
 /** What the columns of a report mean. */

@@ -9,7 +9,7 @@ import { betterOf, type Budget, type BudgetVerdict, checkBudget, readBudget } fr
 import { formatShare, formatTable } from '../format.ts'
 import { inMeasuringEnvironment, interruptible } from '../process.ts'
 import { readReport, type Report } from '../report.ts'
-import { measureReport, npmPeers } from '../session.ts'
+import { measureReport, npmPeersCalled } from '../session.ts'
 import { allWorkloads } from '../workloads.ts'
 
 /** The budget of this repository. */
@@ -78,7 +78,7 @@ async function measure({ entries }: Budget, rounds: number, threads: number, sig
       memory: entries.some((e) => e.metric === 'memoryToStaticAndBases'),
       // Those that a bound names, and the static ones that they are set against.
       wanted: (name) => name.endsWith(' static') || entries.some((e) => e.variant === name),
-      peers: entries.some((e) => e.metric === 'toPeer') ? npmPeers : [],
+      peers: npmPeersCalled(entries.map((e) => e.peer)),
     },
     signal,
   )

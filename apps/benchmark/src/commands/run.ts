@@ -48,7 +48,7 @@ export function addRun(cli: Argv): Argv {
           ceilings: { type: 'boolean', describe: 'measure what the machine can do first [default: yes]', group: 'How:' },
           peer: { type: 'string', describe: 'a Python that has PyTorch: runs the same work there, in turn with ours', group: 'Peers:', requiresArg: true },
           'peer-modes': { array: true, choices: torchModes, default: ['eager', 'channels_last'] satisfies TorchMode[], describe: 'how PyTorch runs it; the best counts', group: 'Peers:', requiresArg: true },
-          peers: { array: true, choices: [...npmPeers, 'none'], describe: 'ONNX Runtime with grouped convolutions, TensorFlow.js by its own operators [default: both, quick: none]', group: 'Peers:', requiresArg: true },
+          peers: { array: true, choices: [...npmPeers, 'none'] as readonly string[], describe: 'ONNX Runtime with grouped convolutions, TensorFlow.js by its own operators [default: both, quick: none]', group: 'Peers:', requiresArg: true },
           json: { type: 'string', describe: 'write the report to this file', group: 'Out:', requiresArg: true },
           html: { type: 'string', describe: 'write a page with plots to this file', group: 'Out:', requiresArg: true },
           explain: { type: 'boolean', default: false, describe: 'print what the engine chose', group: 'Out:' },

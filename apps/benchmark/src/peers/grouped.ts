@@ -7,11 +7,9 @@ import { type ConvFactory, dynamic, ordinary } from '@dynconv/models'
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
 import { randomImages } from '../images.ts'
 import { timed } from '../measure.ts'
-import { buildNetwork } from '../networks.ts'
+import { keptNetwork } from '../networks.ts'
 import { inputShape, type Workload } from '../workloads.ts'
 import type { Peer, PeerVariant } from './peer.ts'
-
-const vendor = 'ONNX Runtime grouped'
 
 /** A dynamic convolution as one grouped convolution; the batch must be known. */
 class GroupedConv2d extends DynamicConv2d {
@@ -29,8 +27,8 @@ class GroupedConv2d extends DynamicConv2d {
   }
 }
 
-/** Starts it. @throws Error when onnxruntime-node is not installed */
-export async function groupedPeer(threads: number): Promise<Peer> {
+/** Starts it; `vendor` is what reports call it. @throws Error when onnxruntime-node is not installed */
+export async function groupedPeer(vendor: string, threads: number): Promise<Peer> {
   const ort = await import('onnxruntime-node')
   return {
     vendor,
@@ -39,7 +37,7 @@ export async function groupedPeer(threads: number): Promise<Peer> {
     refuses: ({ task }) => (task === 'infer' ? undefined : 'an exported model only runs inference'),
     async prepare(workload: Workload, numBases: number): Promise<PeerVariant> {
       const images = randomImages(inputShape(workload))
-      const model = moduleToOnnx(buildNetwork(workload.net, factory(numBases)), { input: images.shape })
+      const model = moduleToOnnx(keptNetwork(workload.net, numBases ? `grouped ${numBases}` : 'static', () => factory(numBases)), { input: images.shape })
       const start = performance.now()
       const session = await ort.InferenceSession.create(model, {
         intraOpNumThreads: threads,

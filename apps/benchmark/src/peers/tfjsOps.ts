@@ -13,7 +13,6 @@ import type { Peer, PeerVariant } from './peer.ts'
 type Tf = typeof TfCore
 type Layer = (x: TfCore.Tensor4D) => TfCore.Tensor4D
 
-const vendor = 'TensorFlow.js operators'
 const engines = ['tfjs-node-gpu', 'wasm', 'cpu'] as const
 
 /** An engine of TensorFlow.js that this peer runs on. */
@@ -22,12 +21,12 @@ export type TfjsOpsEngine = (typeof engines)[number]
 /** The fastest first. */
 export const tfjsOpsEngines: readonly TfjsOpsEngine[] = engines
 
-/** Starts it on the given engine, or on the first that works. @throws Error with the reasons when none does */
-export async function tfjsOpsPeer(asked: TfjsOpsEngine | undefined): Promise<Peer> {
+/** Starts it, called `vendor` in reports, on the given engine, or on the first that works. @throws Error with the reasons when none does */
+export async function tfjsOpsPeer(vendor: string, asked: TfjsOpsEngine | undefined): Promise<Peer> {
   const refusals: string[] = []
   for (const engine of asked ? [asked] : engines) {
     try {
-      return peerOn(engine, await load(engine))
+      return peerOn(vendor, engine, await load(engine))
     } catch (error) {
       refusals.push(`${engine}: ${error instanceof Error ? error.message : String(error)}`)
     }
@@ -51,7 +50,7 @@ async function use(tf: Tf, engine: TfjsOpsEngine): Promise<void> {
   if (tf.getBackend() !== name && !(await tf.setBackend(name))) throw new Error(`TensorFlow.js could not start its engine '${name}'`)
 }
 
-function peerOn(engine: TfjsOpsEngine, tf: Tf): Peer {
+function peerOn(vendor: string, engine: TfjsOpsEngine, tf: Tf): Peer {
   const library = `${vendor} (${engine})`
   return {
     vendor,
