@@ -1,11 +1,14 @@
+import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { BackendUnavailableError, GraphError, trace } from '@dynconv/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { tfjs } from './backend.ts'
 import { type EngineName, engineNames, loadTf } from './load.ts'
 import { explanation, shimUtil, type UtilModule } from './native/load.node.ts'
+import { nativeEngine } from './testing/engines.ts'
 
 describe('why a native package does not load', () => {
   let folder: string
@@ -43,6 +46,13 @@ test('Node 23 and later get back what tfjs-node calls, others keep their own', (
   shimUtil(full)
   expect(full.isNullOrUndefined).toBe(own)
 })
+
+// The npm package `node` brings the binary of another version.
+test.each(nativeEngine === undefined ? [] : [nativeEngine])('%s trains on Node 24, which has lost what it calls', (engine) => {
+  const script = fileURLToPath(new URL('testing/onNode.ts', import.meta.url))
+  const { stdout, stderr } = spawnSync('npx', ['-y', 'node@24', script, engine], { encoding: 'utf8' })
+  expect(`${stdout}${stderr}`).toMatch(/^\{"node":"v24\.[\d.]+","loss":11,"w":\[-2,-2\]\}$/m)
+}, 180_000)
 
 test('engines are tried from the fastest on, and an unknown one is refused', async () => {
   expect(engineNames).toEqual(['tfjs-node-gpu', 'tfjs-node', 'wasm', 'cpu'])

@@ -18,7 +18,7 @@ const backendOption = {
   array: true,
   string: true,
   default: [...defaultTargets],
-  describe: 'reference, onnx, webgpu, tfjs, a file (./my-backend.js) or a package, with #export',
+  describe: 'reference, onnx, webgpu, tfjs (tfjs:wasm: that engine of it), a file (./my-backend.js) or a package, with #export',
 } as const
 
 function suiteOptions(y: Argv) {

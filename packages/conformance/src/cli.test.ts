@@ -40,6 +40,12 @@ test('a backend that does not load fails its lanes, and others still run', () =>
   expect(out).toContain('FAILED: it was promised, but the backend did not start: conformance: the backend ./no-such-backend.js does not load')
 })
 
+test('an engine that a known backend does not have fails its lanes with those that it has', () => {
+  const { status, out } = run('--backend', 'tfjs:abacus', '--filter', 'exp[x=37', '--mode', 'forward')
+  expect(status).toBe(1)
+  expect(out).toContain("tfjs has no engine 'abacus'; there are: tfjs-node-gpu, tfjs-node, tfjs-node-gpu-composed, wasm, cpu")
+})
+
 test('a filter without a case fails', () => {
   const { status, out } = run('--backend', 'reference', '--filter', 'no such case', '--mode', 'forward')
   expect(status).toBe(1)

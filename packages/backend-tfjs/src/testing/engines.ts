@@ -9,16 +9,19 @@ export interface TestedEngine {
   readonly options: TfjsOptions
 }
 
-const native = process.env['DYNCONV_TFJS_NATIVE']
+const named = process.env['DYNCONV_TFJS_NATIVE']
+
+/** The native engine to test, where one is named. */
+export const nativeEngine: 'tfjs-node-gpu' | 'tfjs-node' | undefined = named === 'tfjs-node-gpu' || named === 'tfjs-node' ? named : undefined
 
 /** In the order in which they are tested. */
 export const testedEngines: readonly TestedEngine[] =
-  native === 'tfjs-node-gpu' || native === 'tfjs-node'
+  nativeEngine === undefined
     ? [
-        { title: `${native}, program`, options: { engine: native, executor: 'program' } },
-        { title: `${native}, composed`, options: { engine: native, executor: 'composed' } },
-      ]
-    : [
         { title: 'cpu', options: { engine: 'cpu' } },
         { title: 'wasm', options: { engine: 'wasm' } },
+      ]
+    : [
+        { title: `${nativeEngine}, program`, options: { engine: nativeEngine, executor: 'program' } },
+        { title: `${nativeEngine}, composed`, options: { engine: nativeEngine, executor: 'composed' } },
       ]

@@ -1,7 +1,0 @@
-// The engine `Wasm` for the conformance suite: --backend ./packages/backend-tfjs/src/testing/tfjsWasm.ts
-
-import type { Backend } from '@dynconv/core'
-import { tfjs } from '../backend.ts'
-
-/** Starts it. */
-export const backend = (): Promise<Backend> => tfjs({ engine: 'wasm' })
