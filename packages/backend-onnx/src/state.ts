@@ -17,8 +17,8 @@ import {
 } from '@dynconv/core'
 import type { Layout } from './lowering.ts'
 
-/** Brings a state (a weight, on the host) from one layout to another. */
-export type ConvertState = (value: HostTensor, from: Layout, to: Layout) => HostTensor
+/** Brings a state (a weight, on the host) from one layout to another; `inPlace`: in its own memory. */
+export type ConvertState = (value: HostTensor, from: Layout, to: Layout, inPlace: boolean) => HostTensor
 
 /** Does one thing after another. */
 export class Queue {
@@ -33,6 +33,8 @@ export class Queue {
 }
 
 interface Slot {
+  /** How often the value was replaced. */
+  readonly version: number
   readonly value: HostTensor
   readonly layout: Layout
 }
@@ -58,7 +60,7 @@ export class OnnxState implements StateStore {
   constructor(initial: readonly StateInit[], ledger: MemoryLedger, convert: ConvertState) {
     for (const { name, data } of initial) {
       if (this.#slots.has(name)) throw new GraphError(`onnx: two states are named '${name}'`)
-      this.#slots.set(name, { value: copyHostTensor(data), layout: 'plain' })
+      this.#slots.set(name, { version: 0, value: copyHostTensor(data), layout: 'plain' })
     }
     this.names = [...this.#slots.keys()]
     this.#ledger = ledger
@@ -74,12 +76,12 @@ export class OnnxState implements StateStore {
     // Copied at once: the caller may go on to change it.
     const copy = copyHostTensor(value)
     return this.queue.run(() => {
-      const { value: known } = this.#slot(name)
+      const { version, value: known } = this.#slot(name)
       if (known.dtype !== copy.dtype) throw new DTypeError(`onnx: state '${name}' holds ${known.dtype}, cannot take ${copy.dtype}`)
       if (!sameShape(known.shape, copy.shape)) {
         throw new ShapeError(`onnx: state '${name}' holds ${formatShape(known.shape)}, cannot take ${formatShape(copy.shape)}`)
       }
-      this.#slots.set(name, { value: copy, layout: 'plain' })
+      this.#slots.set(name, { version: version + 1, value: copy, layout: 'plain' })
     })
   }
 
@@ -87,25 +89,32 @@ export class OnnxState implements StateStore {
   take(name: string, layout: Layout, keep: boolean): HostTensor {
     const slot = this.#slot(name)
     if (slot.layout === layout) return slot.value
-    const value = this.#convert(slot.value, slot.layout, layout)
-    if (keep) this.#slots.set(name, { value, layout })
+    // What stays is the store's own memory, and all weights are converted at once: a second copy of each would be in memory
+    // until it is collected.
+    const value = this.#convert(slot.value, slot.layout, layout, keep)
+    if (keep) this.#slots.set(name, { ...slot, value, layout })
     return value
+  }
+
+  /** How often a state was replaced so far. */
+  version(name: string): number {
+    return this.#slot(name).version
   }
 
   /** Replaces states after a run: all of them, or none when something does not fit. */
   commit(next: ReadonlyMap<string, NextState>): void {
     const entries = [...next].map(([name, { pieces, layout }]) => {
-      const { value } = this.#slot(name)
+      const { version, value } = this.#slot(name)
       const [first] = pieces
       const size = pieces.reduce((sum, p) => sum + p.data.length, 0)
       if (!first || size !== value.data.length) throw new GraphError(`onnx: state '${name}' has ${value.data.length} elements, its next value ${size}`)
-      return { name, value, first, pieces, layout }
+      return { name, version: version + 1, value, first, pieces, layout }
     })
     this.#ledger.touch(entries.reduce((sum, e) => sum + e.value.data.byteLength, 0))
-    for (const { name, value, first, pieces, layout } of entries) {
+    for (const { name, version, value, first, pieces, layout } of entries) {
       // The store's own memory, which no one else sees: pieces are put together in place.
       if (pieces.length > 1) join(value, pieces)
-      this.#slots.set(name, { value: pieces.length > 1 ? value : { ...first, shape: value.shape }, layout })
+      this.#slots.set(name, { version, value: pieces.length > 1 ? value : { ...first, shape: value.shape }, layout })
     }
   }
 

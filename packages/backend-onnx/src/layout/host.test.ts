@@ -34,6 +34,11 @@ describe.each([8, 16])('block %i', (b) => {
     expect(stored.shape).toEqual(shape)
     expect(Array.from(stored.data)).toEqual(byView(shape, b))
     expect(fromKernelLayout(stored, b)).toEqual(plain)
+    const own = numbered(shape)
+    expect(toKernelLayout(own, b, true)).toEqual(stored)
+    expect(own.data).toEqual(stored.data)
+    fromKernelLayout(own, b, true)
+    expect(own).toEqual(plain)
   })
 
   test('channels that do not fit are refused', () => {

@@ -14,7 +14,7 @@ export interface BlockedLayouts {
   /** For people: `NCHWc block 16`. */
   readonly name: string
   policy(graph: Graph): LayoutPolicy
-  convertState(value: HostTensor, from: Layout, to: Layout): HostTensor
+  convertState(value: HostTensor, from: Layout, to: Layout, inPlace: boolean): HostTensor
 }
 
 /** The blocked layout of `engine`; undefined where it has none. */
@@ -29,9 +29,9 @@ export function layoutsOf(nchwc: Nchwc): BlockedLayouts {
   return {
     name: `NCHWc block ${block}`,
     policy: (graph) => blockedPolicy({ graph, nchwc, kernels: plainKernels }),
-    convertState: (value, from, to) => {
-      if (from === 'plain' && to === 'kernel') return toKernelLayout(value, block)
-      if (from === 'kernel' && to === 'plain') return fromKernelLayout(value, block)
+    convertState: (value, from, to, inPlace) => {
+      if (from === 'plain' && to === 'kernel') return toKernelLayout(value, block, inPlace)
+      if (from === 'kernel' && to === 'plain') return fromKernelLayout(value, block, inPlace)
       throw new GraphError(`onnx: no conversion of a state from layout ${from} to ${to}`)
     },
   }
