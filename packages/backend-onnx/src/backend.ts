@@ -7,6 +7,7 @@ import {
   copyHostTensor,
   type DeviceTensor,
   DisposedError,
+  type DynamicConvCost,
   type Executable,
   type Graph,
   GraphError,
@@ -21,10 +22,17 @@ import {
   typeOf,
   UnsupportedOpError,
 } from '@dynconv/core'
+import { Derived } from './derived.ts'
 import { OnnxExecutable } from './executable.ts'
 import { blockedLayouts } from './layout/layouts.ts'
+import { probeNchwc } from './layout/probe.ts'
 import type { LayoutPolicy } from './lowering.ts'
-import { buildProgram } from './program.ts'
+import { cachedRates, cacheFolder, keyOf } from './planner/cache.ts'
+import { measureRates } from './planner/measureRates.ts'
+import { costOf, typicalRates } from './planner/rates.ts'
+import { lowerProgram, type ProgramState } from './program.ts'
+import { splitModel, withInputs } from './prologue.ts'
+import { encodeModel, type ModelProto } from './proto/onnx.ts'
 import { type Engine, loadEngine, type Optimisation, type Session } from './session.ts'
 import { type ConvertState, OnnxState } from './state.ts'
 import { OnnxTensor } from './tensors.ts'
@@ -40,6 +48,16 @@ export interface OnnxOptions {
    * it; 'plain' keeps everything in NCHW.
    */
   readonly layout?: 'auto' | 'plain'
+  /**
+   * How the form of a dynamic convolution is chosen where it is 'auto': 'probe' (unless given) measures this machine, once, in
+   * about half a second; 'static' goes by typical rates, so that a plan is the same everywhere.
+   */
+  readonly planner?: 'probe' | 'static'
+  /**
+   * The folder where measured rates are kept; false: nowhere. Unless given, the one that the variable DYNCONV_CACHE names
+   * ('off': nowhere), or else `dynconv` in the user's cache folder.
+   */
+  readonly cache?: string | false
 }
 
 /** What chooses memory layouts. */
@@ -70,13 +88,28 @@ export const plainLayouts: Layouts = {
 export async function onnx(options: OnnxOptions = {}): Promise<Backend> {
   const engine = await loadEngine(options.threads)
   const blocked = options.layout === 'plain' ? undefined : await blockedLayouts(engine)
-  return new OnnxBackend(engine, blocked ?? plainLayouts, options)
+  const layouts = blocked ?? plainLayouts
+  const cost = options.planner === 'static' ? costOf(typicalRates) : await measuredCost(engine, layouts, options)
+  return new OnnxBackend(engine, layouts, options, cost)
+}
+
+async function measuredCost(engine: Engine, layouts: Layouts, { cache }: OnnxOptions): Promise<DynamicConvCost> {
+  const nchwc = layouts === plainLayouts ? undefined : await probeNchwc(engine)
+  return costOf(await cachedRates(cacheFolder(cache), keyOf(engine, layouts.name), () => measureRates(engine, nchwc)))
+}
+
+// A state that the program reads and leaves as it is.
+function isFrozen(s: ProgramState): boolean {
+  return s.outputs.length === 0 && s.dtype === 'float32'
 }
 
 /** The backend over a loaded engine. */
 export class OnnxBackend implements Backend {
   readonly name: string = 'onnx'
   readonly capabilities: Capabilities
+  readonly dynamicConvCost: DynamicConvCost
+  /** States are outputs that are taken over after a run. */
+  readonly guardsState: boolean = true
   readonly #engine: Engine
   readonly #layouts: Layouts
   readonly #options: OnnxOptions
@@ -84,7 +117,8 @@ export class OnnxBackend implements Backend {
   readonly #executables: Set<OnnxExecutable> = new Set()
   #disposed: boolean = false
 
-  constructor(engine: Engine, layouts: Layouts, options: OnnxOptions) {
+  constructor(engine: Engine, layouts: Layouts, options: OnnxOptions, cost: DynamicConvCost = costOf(typicalRates)) {
+    this.dynamicConvCost = cost
     this.#engine = engine
     this.#layouts = layouts
     this.#options = options
@@ -112,20 +146,40 @@ export class OnnxBackend implements Backend {
       if (supported !== true) throw new UnsupportedOpError({ backend: this.name, op: node.op, reason: supported.reason })
     }
     const state = ownState('onnx', graph, options.state, (store) => store instanceof OnnxState)
-    const { model, ...program } = buildProgram(graph, this.#layouts.policy(graph))
-    for (const s of program.states) state?.checkType(s.name, s.dtype, s.shape)
-    const session = await this.#load(model)
+    const { model, ...info } = lowerProgram(graph, this.#layouts.policy(graph))
+    for (const s of info.states) state?.checkType(s.name, s.dtype, s.shape)
+    const { main, prologue, values } = splitModel(model, new Set(info.states.filter(isFrozen).map((s) => s.input)))
+    const derived = prologue && state ? await this.#derive(prologue, values, info.states, state) : undefined
+    const session = await this.#load(encodeModel(derived ? withInputs(main, derived.shapes) : model))
+    const kept = new Set(main.graph.input.map((i) => i.name))
+    const program = derived ? { ...info, states: info.states.filter((s) => kept.has(s.input)) } : info
     const executable = new OnnxExecutable({
       engine: this.#engine,
       session,
       program,
+      derived,
       graph,
       state,
+      guard: options.guard,
       ledger: this.#ledger,
       onDispose: (e) => this.#executables.delete(e),
     })
     this.#executables.add(executable)
     return executable
+  }
+
+  // Computed at once, so that the rest is compiled for their shapes.
+  async #derive(prologue: ModelProto, values: readonly string[], states: readonly ProgramState[], state: OnnxState): Promise<Derived> {
+    const read = new Set(prologue.graph.input.map((i) => i.name))
+    const derived = new Derived({
+      engine: this.#engine,
+      load: () => this.#load(encodeModel(prologue)),
+      states: states.filter((s) => read.has(s.input)),
+      values,
+      ledger: this.#ledger,
+    })
+    await state.queue.run(() => derived.of(state))
+    return derived
   }
 
   async #load(model: Uint8Array): Promise<Session> {

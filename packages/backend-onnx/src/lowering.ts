@@ -104,9 +104,9 @@ export class Lowering {
     this.#uses = useCounts(options.graph)
   }
 
-  /** Lowers every node that an output or a state needs. Inputs and states must be `bind`ed before. */
-  run(): void {
-    const needed = neededNodes(this.graph)
+  /** Lowers every node that `values` need (all outputs and states unless given). Inputs and states must be `bind`ed before. */
+  run(values?: Iterable<ValueId>): void {
+    const needed = neededNodes(this.graph, values)
     this.graph.nodes.forEach((node, i) => {
       if (!needed.has(i) || this.#policy?.lower(node, this)) return
       this.lowerPlain(node)

@@ -39,6 +39,11 @@ export interface ModelInfo {
   readonly metadata?: ReadonlyMap<string, string>
 }
 
+interface Live {
+  readonly node: readonly NodeProto[]
+  readonly initializer: readonly TensorProto[]
+}
+
 /** An ONNX model under construction. */
 export class ModelBuilder {
   // Where nodes go: the model itself, or a branch of it.
@@ -51,6 +56,10 @@ export class ModelBuilder {
   readonly #reserved: Set<string> = new Set()
   readonly #constants: Map<string, { readonly name: string; readonly bytes: Uint8Array }[]> = new Map()
   readonly #counters: Map<string, number> = new Map()
+  /** What a reshape was made from, and reshapes by source and shape. */
+  readonly #reshaped: Map<string, string> = new Map()
+  readonly #reshapes: Map<string, string> = new Map()
+  #inBranch: boolean = false
 
   /** Appends a node with one result and gives the result's name. An input '' is left out. */
   op(type: string, inputs: readonly string[], attrs: Attrs = {}, options: OpOptions = {}): string {
@@ -150,7 +159,7 @@ export class ModelBuilder {
     if (!this.#reserved.delete(name)) this.#take(name)
     this.#outputs.push(valueInfo(name, dtype, shape))
     // An output may not itself be an input or an initialiser, nor stand twice: Identity is right in every case, and
-    // the engine removes it where it can.
+    // `build` removes it where it can.
     this.#node('Identity', this.unique('Identity'), [value], [name], {}, {})
   }
 
@@ -161,12 +170,14 @@ export class ModelBuilder {
   branch(condition: string, type: { readonly dtype: DType; readonly shape: Shape }, whenTrue: () => string, whenFalse: () => string): string {
     const name = this.unique('If')
     const graphs = [whenTrue, whenFalse].map((body): GraphProto => {
-      const outer = this.#nodes
+      const [outer, wasInBranch] = [this.#nodes, this.#inBranch]
       this.#nodes = []
+      this.#inBranch = true
       const output = this.unique('branch')
       this.#node('Identity', this.unique('Identity'), [body()], [output], {}, {})
       const node = this.#nodes
       this.#nodes = outer
+      this.#inBranch = wasInBranch
       return { name: output, node, initializer: [], input: [], output: [valueInfo(output, type.dtype, type.shape)] }
     })
     const attribute = graphs.map((g, i): AttributeProto => ({ name: i === 0 ? 'then_branch' : 'else_branch', type: attributeTypes.graph, g }))
@@ -176,8 +187,22 @@ export class ModelBuilder {
 
   // The few shape ops that everything is made of.
 
-  /** `x` in another shape; at most one dimension may be free (a name). A dimension of 0 is 0. */
+  /** `x` in another shape; at most one dimension may be free (a name). A dimension of 0 is 0. Equal ones are shared. */
   reshape(x: string, shape: Shape): string {
+    const isStatic = shape.every((d) => typeof d === 'number' && d > 0)
+    // What is made in a branch cannot be read outside.
+    if (!isStatic || this.#inBranch) return this.#reshape(x, shape)
+    const source = this.#reshaped.get(x) ?? x
+    const key = `${source}:${shape.join()}`
+    const known = this.#reshapes.get(key)
+    if (known !== undefined) return known
+    const name = this.#reshape(source, shape)
+    this.#reshaped.set(name, source)
+    this.#reshapes.set(key, name)
+    return name
+  }
+
+  #reshape(x: string, shape: Shape): string {
     const free = shape.filter((d) => typeof d === 'string').length
     if (free > 1) throw new GraphError(`onnx: reshape to [${shape.join(', ')}]: more than one free dimension`)
     const zero = shape.includes(0)
@@ -206,8 +231,25 @@ export class ModelBuilder {
     return this.op('ReduceSum', [x, this.ints(axes)], { keepdims: keepDims ? 1 : 0 })
   }
 
+  // Outputs take their names where they are made, as far as that is possible: an Identity would copy them.
+  #named({ node, initializer }: Live): Live {
+    const outputs = new Set(this.#outputs.map((o) => o.name))
+    const made = new Set(node.flatMap((n) => n.output))
+    const inBranches = new Set(node.flatMap((n) => n.attribute.flatMap((a) => a.g?.node.flatMap(readBy) ?? [])))
+    const renamed = new Map<string, string>()
+    const dropped = new Set<NodeProto>()
+    for (const n of node) {
+      const [from = '', to = ''] = [n.input[0], n.output[0]]
+      if (n.opType !== 'Identity' || !outputs.has(to) || !made.has(from) || outputs.has(from) || renamed.has(from) || inBranches.has(from)) continue
+      renamed.set(from, to)
+      dropped.add(n)
+    }
+    const rename = (name: string): string => renamed.get(name) ?? name
+    return { initializer, node: node.filter((n) => !dropped.has(n)).map((n) => ({ ...n, input: n.input.map(rename), output: n.output.map(rename) })) }
+  }
+
   // Nodes and initialisers that an output needs: the engine itself runs what nobody reads.
-  #live(): { readonly node: readonly NodeProto[]; readonly initializer: readonly TensorProto[] } {
+  #live(): Live {
     const read = new Set(this.#outputs.map((o) => o.name))
     const node: NodeProto[] = []
     for (const candidate of this.#nodes.toReversed()) {
@@ -225,7 +267,7 @@ export class ModelBuilder {
       producerName: 'dynconv',
       ...(info.producerVersion === undefined ? {} : { producerVersion: info.producerVersion }),
       ...(info.doc === undefined ? {} : { docString: info.doc }),
-      graph: { name: info.name, ...this.#live(), input: this.#inputs, output: this.#outputs },
+      graph: { name: info.name, ...this.#named(this.#live()), input: this.#inputs, output: this.#outputs },
       opsetImport: [...this.#domains].map((domain) => (domain === '' ? { version: opsetVersion } : { domain, version: 1 })),
       metadataProps: [...(info.metadata ?? [])].map(([key, value]) => ({ key, value })),
     }
@@ -237,9 +279,9 @@ export class ModelBuilder {
   }
 }
 
-// What a node reads, its branches included.
-function readBy(node: NodeProto): readonly string[] {
-  return [...node.input, ...node.attribute.flatMap((a) => a.g?.node.flatMap(readBy) ?? [])]
+/** What a node reads, its branches included (and what they make for themselves). */
+export function readBy(node: NodeProto): readonly string[] {
+  return [...node.input.filter((name) => name !== ''), ...node.attribute.flatMap((a) => a.g?.node.flatMap(readBy) ?? [])]
 }
 
 function attribute(name: string, value: Attr): AttributeProto {

@@ -11,7 +11,7 @@ function counter(length: number): Graph {
   return builder.build()
 }
 
-const outputsOf = (length: number) => decodeModel(buildProgram(counter(length)).model).graph.output.map((o) => [o.name, o.type.tensorType.shape.dim[0]?.dimValue])
+const outputsOf = (length: number) => decodeModel(buildProgram(counter(length)).model).graph.output.map((o) => [o.name, o.type.tensorType.shape?.dim[0]?.dimValue])
 
 test('a small state comes out whole, one of more than 32 MiB in pieces of at most 16', () => {
   expect(outputsOf(1000)).toEqual([['next.w', 1000]])

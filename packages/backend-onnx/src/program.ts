@@ -4,6 +4,8 @@ import { bytesPerElement, type DType, type Graph, sizeOf, type StaticShape, stat
 import { plainKernels } from './kernels/table.ts'
 import { type Layout, type LayoutPolicy, Lowering } from './lowering.ts'
 import { ModelBuilder } from './model.ts'
+import { emitUpdates, planUpdates } from './updates.ts'
+import { encodeModel, type ModelProto } from './proto/onnx.ts'
 
 /** A state as the model sees it. */
 export interface ProgramState {
@@ -22,9 +24,8 @@ export interface ProgramState {
 const maxOutputBytes = 2 ** 25 - 2 ** 16
 const pieceBytes = 2 ** 24
 
-/** A model and how to run it. */
-export interface Program {
-  readonly model: Uint8Array
+/** How to run a model. */
+export interface ProgramInfo {
   /** The model's name of each input and output of the graph, in order. */
   readonly inputs: readonly string[]
   readonly outputs: readonly string[]
@@ -35,8 +36,19 @@ export interface Program {
   readonly notes: readonly string[]
 }
 
+/** A model and how to run it. */
+export interface Program extends ProgramInfo {
+  readonly model: Uint8Array
+}
+
 /** Lowers `graph`, whose shapes are all known. */
 export function buildProgram(graph: Graph, policy?: LayoutPolicy): Program {
+  const { model, ...info } = lowerProgram(graph, policy)
+  return { model: encodeModel(model), ...info }
+}
+
+/** The same, the model as a message. */
+export function lowerProgram(graph: Graph, policy?: LayoutPolicy): ProgramInfo & { readonly model: ModelProto } {
   const model = new ModelBuilder()
   const lowering = new Lowering({ graph, model, kernels: plainKernels, policy })
   const inputs = graph.inputs.map(({ name, value }) => {
@@ -51,7 +63,10 @@ export function buildProgram(graph: Graph, policy?: LayoutPolicy): Program {
     lowering.bind(s.value, input, layout)
     return { name: s.name, dtype: s.dtype, shape, layout, input, outputs: s.update === undefined ? [] : nextNames(s.name, s.dtype, shape) }
   })
-  lowering.run()
+  const updates = planUpdates(graph)
+  const grouped = new Set(updates.groups.flatMap((g) => g.states))
+  lowering.run([...graph.outputs.map((o) => o.value), ...graph.states.flatMap((s) => (s.update === undefined || grouped.has(s.name) ? [] : [s.update])), ...updates.leaves])
+  const together = emitUpdates(updates, lowering)
   const outputs = graph.outputs.map(({ name, value }) => {
     const { dtype, shape } = typeOf(graph, value)
     model.output(`output.${name}`, lowering.stored(value), dtype, shape)
@@ -59,11 +74,11 @@ export function buildProgram(graph: Graph, policy?: LayoutPolicy): Program {
   })
   graph.states.forEach((s, i) => {
     const state = states[i]
-    if (s.update !== undefined && state) writeState(model, state, lowering.stored(s.update, state.layout))
+    if (s.update !== undefined && state) writeState(model, state, together.get(s.name) ?? lowering.stored(s.update, state.layout))
   })
   const built = model.build({ name: 'dynconv' })
   const constants = built.graph.initializer.reduce(({ count, bytes }, t) => ({ count: count + 1, bytes: bytes + t.rawData.byteLength }), { count: 0, bytes: 0 })
-  return { model: model.encode({ name: 'dynconv' }), inputs, outputs, states, constants, notes: lowering.notes }
+  return { model: built, inputs, outputs, states, constants, notes: lowering.notes }
 }
 
 function nextNames(name: string, dtype: DType, shape: StaticShape): readonly string[] {

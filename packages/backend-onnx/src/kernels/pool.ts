@@ -1,7 +1,8 @@
 // Pools and their gradients.
 
-import type { Node, NodeOf, ValueId } from '@dynconv/core'
+import type { Node, NodeOf } from '@dynconv/core'
 import type { KernelTable, Lowering } from '../lowering.ts'
+import type { ModelBuilder } from '../model.ts'
 import { elementTypes } from '../proto/onnx.ts'
 import { input, output, pads, size } from './shared.ts'
 
@@ -9,23 +10,13 @@ type PoolName = 'maxPool2d' | 'maxPool2dGrad' | 'avgPool2d' | 'avgPool2dGrad'
 
 export const poolKernels: Pick<KernelTable, PoolName> = {
   maxPool2d: (node, l) => {
-    const x = input(node, 0)
-    const pool = (name: string): string => maxPool(l, name, node.attrs)
-    if (l.standard) return pool(l.get(x))
-    // The engine's pool passes over NaNs. Where the sum over everything says that there may be one, their places are
-    // pooled too.
+    const x = l.get(input(node, 0))
+    if (l.standard) return maxPool(l.model, x, node.attrs)
     return l.model.branch(
-      isFinite(l, x),
+      isFinite(l.model, x),
       { dtype: 'float32', shape: l.shape(output(node)) },
-      () => pool(l.get(x)),
-      () => {
-        const { model } = l
-        const where = (places: string): string => model.op('Cast', [pool(model.op('Cast', [places], { to: elementTypes.float32 }))], { to: elementTypes.bool })
-        // It starts at the lowest float32, not at -infinity: a window of nothing else, and no NaN, is -infinity.
-        const lowest = model.float(Number.NEGATIVE_INFINITY)
-        const pooled = model.op('Where', [where(model.op('Greater', [l.get(x), lowest])), pool(l.get(x)), lowest])
-        return model.op('Where', [where(model.op('IsNaN', [l.get(x)])), model.float(Number.NaN), pooled])
-      },
+      () => maxPool(l.model, x, node.attrs),
+      () => maxPoolOfAnything(l.model, x, node.attrs),
     )
   },
 
@@ -34,7 +25,7 @@ export const poolKernels: Pick<KernelTable, PoolName> = {
     const names = [l.get(x), l.get(dy)] as const
     const { shape } = l.type(x)
     return l.model.branch(
-      isFinite(l, x),
+      isFinite(l.model, names[0]),
       { dtype: 'float32', shape },
       () => scatterAtMax(l, node, names),
       () => first(l.decompose(node)),
@@ -61,14 +52,25 @@ export const poolKernels: Pick<KernelTable, PoolName> = {
   },
 }
 
-function maxPool(l: Lowering, x: string, { kernelSize, stride, padding }: NodeOf<'maxPool2d'>['attrs']): string {
-  return l.model.op('MaxPool', [x], { kernel_shape: kernelSize, strides: stride, pads: pads(padding) })
+function maxPool(model: ModelBuilder, x: string, { kernelSize, stride, padding }: NodeOf<'maxPool2d'>['attrs']): string {
+  return model.op('MaxPool', [x], { kernel_shape: kernelSize, strides: stride, pads: pads(padding) })
 }
 
-// Whether all of x is finite (a bool scalar): the sum of finite numbers is, unless it overflows, and of others never is.
-function isFinite(l: Lowering, x: ValueId): string {
-  const { model } = l
-  const sum = model.op('ReduceSum', [l.get(x)], { keepdims: 0 })
+/**
+ * The pool of plain images that may hold NaN or infinity. The engine's own pool passes over NaNs, so their places are pooled
+ * too; and it starts at the lowest float32, not at -infinity, which a window of nothing else is.
+ */
+export function maxPoolOfAnything(model: ModelBuilder, x: string, attrs: NodeOf<'maxPool2d'>['attrs']): string {
+  const where = (places: string): string =>
+    model.op('Cast', [maxPool(model, model.op('Cast', [places], { to: elementTypes.float32 }), attrs)], { to: elementTypes.bool })
+  const lowest = model.float(Number.NEGATIVE_INFINITY)
+  const pooled = model.op('Where', [where(model.op('Greater', [x, lowest])), maxPool(model, x, attrs), lowest])
+  return model.op('Where', [where(model.op('IsNaN', [x])), model.float(Number.NaN), pooled])
+}
+
+/** Whether all of x is finite (a bool scalar): the sum of finite numbers is, unless it overflows, and of others never is. */
+export function isFinite(model: ModelBuilder, x: string): string {
+  const sum = model.op('ReduceSum', [x], { keepdims: 0 })
   return model.op('Not', [model.op('IsNaN', [model.op('Sub', [sum, sum])])])
 }
 

@@ -17,7 +17,7 @@ export interface Assignment {
   stateLayout(name: string): Layout
 }
 
-/** A convolution, or a gradient of one, that runs in blocks. */
+/** A convolution, or a gradient of one, that runs in blocks. In form outputs its output channels are those of all bases. */
 export interface BlockedNode {
   readonly case: ConvCase
   readonly kind: ConvKind
@@ -32,6 +32,9 @@ export const elementwiseOps: ReadonlySet<Node['op']> = new Set<Node['op']>([
 /** Normalisations per channel: images of one shape in, images of that shape out. */
 export const channelNorms: ReadonlySet<Node['op']> = new Set<Node['op']>(['batchNorm', 'batchNormGrad', 'batchNormInference'])
 
+/** Ops on windows of images, channel by channel. */
+const pools: ReadonlySet<Node['op']> = new Set<Node['op']>(['maxPool2d', 'avgPool2d'])
+
 /** The static shape of a value; undefined where a size is only a name. */
 export function shapeOf(graph: Graph, id: ValueId | undefined): StaticShape | undefined {
   if (id === undefined) return undefined
@@ -42,12 +45,21 @@ export function shapeOf(graph: Graph, id: ValueId | undefined): StaticShape | un
 /** The convolution of `node` where it runs in blocks. */
 export function blockedNode(graph: Graph, node: Node, block: number): BlockedNode | undefined {
   const found = describeConvolution(graph, node)
-  if (!found || ('form' in node.attrs && node.attrs.form === 'outputs') || [...node.inputs, ...node.outputs].some((id) => typeOf(graph, id).dtype !== 'float32')) return undefined
-  const kind = kindOf(found.case, block, found.dynamic)
+  if (!found || [...node.inputs, ...node.outputs].some((id) => typeOf(graph, id).dtype !== 'float32')) return undefined
+  const byOutputs = isByOutputs(node)
+  // The bases must be separate blocks of output channels.
+  if (byOutputs && found.case.groups > 1) return undefined
+  const kind = kindOf(found.case, block, found.dynamic && !byOutputs)
   if (kind === undefined) return undefined
   if (found.role === 'inputGrad' && !inputGradForm(found.case, kind)) return undefined
   if (found.role === 'filterGrad' && !hasFilterGrad(found.case, kind)) return undefined
-  return { case: found.case, kind }
+  const bases = byOutputs ? (shapeOf(graph, node.inputs[node.op === 'dynamicConv2dKernelGrad' ? 2 : 1])?.[0] ?? 1) : 1
+  return { case: { ...found.case, outChannels: found.case.outChannels * bases }, kind }
+}
+
+/** Whether a dynamic convolution, or a gradient of one, runs in form outputs. */
+export function isByOutputs(node: Node): boolean {
+  return 'form' in node.attrs && node.attrs.form === 'outputs'
 }
 
 /** A convolution, or a gradient of one, by numbers. */
@@ -114,6 +126,11 @@ export function assign(graph: Graph, block: number): Assignment {
     const layout = layouts.get(find(id)) ?? 'plain'
     const shape = shapeOf(graph, id)
     return layout !== 'plain' && shape && fits(shape, layout, block) ? layout : 'plain'
+  }
+  // A pool of blocked images leaves them so.
+  for (const node of neededNodes(graph)) {
+    const [x, y] = [node.inputs[0] ?? -1, node.outputs[0] ?? -1]
+    if (pools.has(node.op) && layoutOf(x) === 'blocked' && typeOf(graph, x).dtype === 'float32' && !layouts.has(find(y))) layouts.set(find(y), 'blocked')
   }
   const states = new Map(graph.states.map((s) => [s.name, s.dtype === 'float32' ? layoutOf(s.value) : 'plain']))
   return { layoutOf, stateLayout: (name) => (states.get(name) === 'kernel' ? 'kernel' : 'plain') }

@@ -1,6 +1,6 @@
 // Every blocked kernel against the float64 oracle, on the engine of this machine, with its own block.
 
-import { batchNorm, batchNormInference, conv2d, dynamicConv2d, evaluate, type Graph, gradients, type HostTensor, type OpAttrs, type OpName, optimise, type Tensor, toRef } from '@dynconv/core'
+import { avgPool2d, batchNorm, batchNormInference, conv2d, dynamicConv2d, evaluate, type Graph, gradients, type HostTensor, maxPool2d, type OpAttrs, type OpName, optimise, type Tensor, toRef } from '@dynconv/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { OnnxBackend } from '../backend.ts'
 import { buildProgram } from '../program.ts'
@@ -123,12 +123,25 @@ describe.each(channelCases)('$name', (channels) => {
     const fn = withGradients((t, w, pi, b) => dynamicConv2d(t, w, pi, { ...attrs, bias: b, form: 'kernels' }))
     expect(await difference({ name: walk.name, fn, inputs: [x, randn([bases, ...kernel], 2), randn([batch, bases], 3), randn([bases, o], 4)], roundings })).toBeUndefined()
   })
+
+  test.each(walksOf(channels).slice(0, 5))('every base, then a weighted sum, $name', async (walk) => {
+    const { batch, o, attrs, kernel, x, roundings } = shapes(walk)
+    const fn = withGradients((t, w, pi, b) => dynamicConv2d(t, w, pi, { ...attrs, bias: b, form: 'outputs' }))
+    expect(await difference({ name: walk.name, fn, inputs: [x, randn([bases, ...kernel], 2), randn([batch, bases], 3), randn([bases, o], 4)], roundings: bases * roundings })).toBeUndefined()
+  })
+})
+
+test('form outputs reorders nothing between its steps', () => {
+  const b = nchwc.block
+  const fn: TensorFunction = (x, w, pi) => dynamicConv2d(dynamicConv2d(x, w, pi, { padding: 1, form: 'outputs' }), w, pi, { padding: 1, form: 'outputs' })
+  const used = opsOf(graphOf(fn, [randn([2, b, 4, 4]), randn([2, b, b, 3, 3]), randn([2, 2])]))
+  expect([used.get('nchwc.Conv'), used.get('MatMul'), used.get('Transpose')]).toEqual([2, 2, 1])
 })
 
 describe('filter gradients', () => {
   test('wide layers take the Winograd form, in chunks of the batch', async () => {
     const channels = 64
-    for (const [batch, size] of [[3, [8, 6]], [5, [18, 16]]] as const) {
+    for (const [batch, size] of [[4, [8, 6]], [6, [18, 16]]] as const) {
       const fn = emit('conv2dFilterGrad', { stride: [1, 1], padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1, kernelSize: [3, 3] })
       const inputs = [randn([batch, channels, ...size], 1), randn([batch, channels, ...size], 2)]
       expect(await difference({ name: `${size.join('x')}`, fn, inputs, roundings: 8 * batch * size[0] * size[1] })).toBeUndefined()
@@ -180,6 +193,7 @@ describe('fusions', () => {
     'a sum that is read twice': ([x, w]) => { const s = conv2d(x!, w!, one).add(x!); return s.relu().add(s.mul(0.5)) },
     'a convolution that is read twice': ([x, w]) => { const y = conv2d(x!, w!, one); return y.add(x!).mul(y) },
     'a convolution plus itself': ([x, w]) => { const y = conv2d(x!, w!, one); return y.add(y) },
+    'a clamped sum': ([x, w]) => conv2d(x!, w!, one).add(x!).clamp(-1, 6),
     'a value per channel': ([x, w, , c]) => conv2d(x!, w!, one).add(c!.reshape([1, -1, 1, 1])).relu(),
     'a value per channel, broadcast': ([x, w, , c]) => conv2d(x!, w!, one).add(c!.reshape([-1, 1, 1]).broadcastTo(x!.shape)).relu(),
     'a value per sample and channel': ([x, w]) => conv2d(x!, w!, one).add(x!.sum([2, 3], true)).relu(),
@@ -270,10 +284,50 @@ describe('what runs in blocks', () => {
     const uneven = await explain((x, w) => conv2d(x, w, { padding: 1 }), [randn([2, b + 1, 4, 4]), randn([b, b + 1, 3, 3])])
     expect(uneven).toContain(`layout NCHWc, block ${b}: 0 of 1 convolutions and gradients in blocks`)
     expect(uneven).toContain(`channels ${b + 1} -> ${b} do not fill blocks of ${b}`)
-    const odd = await explain((x, w) => gradients(conv2d(x, w, { padding: 1, stride: 2 }).sum(), [x, w]), [randn([2, b, 5, 5]), randn([b, b, 3, 3])])
-    expect(odd).toContain('no blocked gradient for this stride, padding and size')
+    const dilated = await explain((x, w) => gradients(conv2d(x, w, { padding: 2, stride: 2, dilation: 2 }).sum(), [x, w]), [randn([2, b, 8, 8]), randn([b, b, 3, 3])])
+    expect(dilated).toContain('no blocked gradient for this stride, padding and size')
     const outputs = await explain((x, w, pi) => dynamicConv2d(x, w, pi, { padding: 1, form: 'outputs' }), [randn([2, b, 4, 4]), randn([2, b, b, 3, 3]), randn([2, 2])])
-    expect(outputs).toContain('form outputs')
+    expect(outputs).toContain('1 of 1 convolutions and gradients in blocks')
+  })
+})
+
+test('with blocks of 8 and of 16 the same convolutions run in blocks', () => {
+  const fn: TensorFunction = (x, w, v, gamma, beta, bases, pi) => {
+    const y = norm(conv2d(x, w, one), gamma!, beta!).relu()
+    const z = dynamicConv2d(norm(conv2d(y, v!, { padding: 1, stride: 2 }), gamma!, beta!).relu(), bases!, pi!, { padding: 1, form: 'kernels' })
+    return [z, ...gradients(z.mul(z).sum(), [w, v!, gamma!, beta!, bases!, pi!])]
+  }
+  const inputs = [[2, 3, 16, 16], [32, 3, 3, 3], [32, 32, 3, 3], [32], [32], [2, 32, 32, 3, 3], [2, 2]].map((shape) => randn(shape))
+  const [eight, sixteen] = [8, 16].map((block) => opsOf(graphOf(fn, inputs), layoutsOf({ block })))
+  for (const used of [eight, sixteen]) {
+    expect(used?.get('nchwc.Conv')).toBeGreaterThan(8)
+    expect([used?.get('Conv'), used?.get('ConvTranspose'), used?.get('BatchNormalization')]).toEqual([undefined, undefined, undefined])
+  }
+})
+
+describe('pools', () => {
+  const bad = (x: HostTensor): HostTensor => ({ ...x, data: x.data.map((v, i) => [v, v, Number.NaN, Number.NEGATIVE_INFINITY, v][i % 97 < 5 ? i % 97 : 0] ?? v) }) as HostTensor
+  const image = (): HostTensor => randn([2, nchwc.block, 7, 6], 1)
+  const kernel = (): HostTensor => randn([nchwc.block, nchwc.block, 1, 1], 2)
+
+  test.each([{ kernelSize: 3, stride: 2, padding: 1 }, { kernelSize: 2 }, { kernelSize: [2, 3], stride: [1, 2], padding: [0, 1, 1, 0] }] as const)('stay in blocks: %o', async (options) => {
+    const fn: TensorFunction = (x, w) => [conv2d(maxPool2d(conv2d(x, w), options), w), conv2d(avgPool2d(conv2d(x, w), options), w)]
+    const inputs = [image(), kernel()]
+    expect(await difference({ name: 'pool', fn, inputs, roundings: 2000 })).toBeUndefined()
+    const used = opsOf(graphOf(fn, inputs))
+    expect([used.get('AveragePool'), used.get('nchwc.AveragePool'), used.get('nchwc.ReorderInput'), used.get('nchwc.ReorderOutput')]).toEqual([undefined, 1, 1, 2])
+  })
+
+  test('NaN and infinity come through a maximum', async () => {
+    // A depthwise kernel of ones keeps every number as it is.
+    const identity = { dtype: 'float32', shape: [nchwc.block, 1, 1, 1], data: new Float32Array(nchwc.block).fill(1) } as const
+    const fn: TensorFunction = (x, w) => maxPool2d(conv2d(x, w, { groups: nchwc.block }), { kernelSize: 2, stride: 1 })
+    expect(await difference({ name: 'bad numbers', fn, inputs: [bad(image()), identity], roundings: 8 })).toBeUndefined()
+  })
+
+  test('gradients', async () => {
+    const fn = withGradients((x, w) => conv2d(maxPool2d(conv2d(x, w), { kernelSize: 3, stride: 2, padding: 1 }), w).add(conv2d(avgPool2d(conv2d(x, w), { kernelSize: 3, stride: 2, padding: 1 }), w)))
+    expect(await difference({ name: 'gradients', fn, inputs: [image(), kernel()], roundings: 4000 })).toBeUndefined()
   })
 })
 

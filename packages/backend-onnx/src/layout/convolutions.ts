@@ -4,15 +4,17 @@
 // same memory in blocks too. The mixed kernels come blocked straight from one product, pi [N, K] x bases [K, n], because
 // mixing is linear and the bases are stored blocked.
 
-import { GraphError, type Node, type NodeOf, sizeOf, type ValueId } from '@dynconv/core'
+import { GraphError, type Node, type NodeOf, sizeOf, type StaticShape, type ValueId } from '@dynconv/core'
 import { input, output } from '../kernels/shared.ts'
 import type { ModelBuilder } from '../model.ts'
 import type { Context } from './context.ts'
+import type { ConvNode } from './convNode.ts'
 import { depthwiseFilterGrad, type FilterGrad, filterGrad, filterGradPerSample, type FilterGradSources, kernelToTaps, tapsToKernel } from './filterGrad.ts'
 import { inputGrad, turnKernels } from './inputGrad.ts'
-import { conv } from './nchwc.ts'
-import { type ConvCase, depthwiseFilterWalk, forwardWalk, inputGradForm, withoutGroups } from './support.ts'
+import { type Activation, conv, type Epilogue, reorderOutput } from './nchwc.ts'
+import { type ConvCase, type ConvKind, depthwiseFilterWalk, forwardWalk, inputGradForm, withoutGroups } from './support.ts'
 import { fits } from './views.ts'
+import { suitsWinogradConv, winogradConv, winogradKernels } from './winogradConv.ts'
 
 /** What a convolution adds to its result. */
 export interface Extra {
@@ -23,20 +25,9 @@ export interface Extra {
   /** Blocked, as the result. */
   readonly sum?: string | undefined
   /** Only forward. */
-  readonly relu?: boolean | undefined
-}
-
-/** Convolutions whose result can take other terms in. */
-export type ConvNode = NodeOf<'conv2d'> | NodeOf<'conv2dInputGrad'> | NodeOf<'dynamicConv2d'> | NodeOf<'dynamicConv2dInputGrad'>
-
-/** Whether `node` is such a convolution. */
-export function isConvNode(node: Node): node is ConvNode {
-  return node.op === 'conv2d' || node.op === 'conv2dInputGrad' || isDynamic(node)
-}
-
-/** Whether `node` has a kernel, and may have a bias, for every sample. */
-export function isDynamic(node: Node): node is NodeOf<'dynamicConv2d'> | NodeOf<'dynamicConv2dInputGrad'> {
-  return node.op === 'dynamicConv2d' || node.op === 'dynamicConv2dInputGrad'
+  readonly activation?: Activation | undefined
+  /** [C]: a factor for each channel of the result, before all else (only forward). It goes into the kernels. */
+  readonly scale?: string | undefined
 }
 
 /** The blocked result of a convolution with what a sum adds to it. */
@@ -52,16 +43,46 @@ function conv2d(node: NodeOf<'conv2d'>, ctx: Context, extra: Extra): string {
   const { lowering, model } = ctx
   const own = node.inputs[2] === undefined ? undefined : lowering.get(node.inputs[2])
   const x = lowering.get(input(node, 0), kind === 'stem' ? 'plain' : 'blocked')
-  const bias = plus(model, own, extra.bias)
-  return conv(model, x, lowering.get(input(node, 1), 'kernel'), forwardWalk(c, c.groups), { bias, sum: extra.sum, relu: extra.relu })
+  const bias = plus(model, own === undefined ? undefined : scaled(model, own, extra.scale), extra.bias)
+  const weight = scaledKernels(model, lowering.get(input(node, 1), 'kernel'), ctx.shape(input(node, 1)), extra.scale, ctx.block)
+  return convolve(ctx, c, kind, x, weight, { bias, sum: extra.sum, activation: extra.activation })
+}
+
+/** A convolution of `x` (blocked; plain for a stem) by `weight` in kernel layout, in the form that is fastest. */
+export function convolve({ model, block }: Context, c: ConvCase, kind: ConvKind, x: string, weight: string, epilogue: Epilogue): string {
+  if (kind !== 'blocked' || !suitsWinogradConv(c)) return conv(model, x, weight, forwardWalk(c, c.groups), epilogue)
+  return winogradConv(model, c, x, winogradKernels(model, weight, c.outChannels, c.inChannels, block), block, epilogue)
+}
+
+// `values` [.., C] times `scale` [C].
+function scaled(model: ModelBuilder, values: string, scale: string | undefined): string {
+  return scale === undefined ? values : model.op('Mul', [values, scale])
+}
+
+// Kernels (or bases) of `shape` [.., O, I/g, kh, kw] in kernel layout, [.., O/b, the rest, b of O], times `scale` [O].
+function scaledKernels(model: ModelBuilder, kernels: string, shape: StaticShape, scale: string | undefined, block: number): string {
+  if (scale === undefined) return kernels
+  const [outChannels = 0, ...rest] = shape.slice(-4)
+  const view = [sizeOf(shape.slice(0, -4)), outChannels / block, sizeOf(rest), block]
+  return model.reshape(model.op('Mul', [model.reshape(kernels, view), model.reshape(scale, [1, outChannels / block, 1, block])]), shape)
 }
 
 function conv2dInputGrad(node: NodeOf<'conv2dInputGrad'>, ctx: Context, extra: Extra): string {
   const { case: c, kind } = ctx.convolution(node)
+  return inputGradient(node, ctx, c, kind, ctx.blocked(input(node, 0)), ctx.lowering.get(input(node, 1), 'kernel'), extra)
+}
+
+/** The input gradient of a static convolution by `weight` (kernel layout) from `dy` (blocked). */
+export function inputGradient(node: Node, ctx: Context, c: ConvCase, kind: ConvKind, dy: string, weight: string, extra: Extra): string {
   const form = needed(node, inputGradForm(c, kind))
-  const { name } = turnKernels(ctx.model, ctx.lowering.get(input(node, 1), 'kernel'), 1, c, form, ctx.block)
-  const dy = ctx.blocked(input(node, 0))
-  return inputGrad(ctx.model, { case: c, form, block: ctx.block, dy, kernels: name, perSample: false, bias: extra.bias, sum: extra.sum })
+  const kernels = turnKernels(ctx.model, weight, 1, c, form, ctx.block).map(({ name }) => name)
+  const turned = { ...c, inChannels: c.outChannels, outChannels: c.inChannels }
+  if (kind === 'blocked' && form === 'turned' && suitsWinogradConv(turned)) {
+    // Of 3x3 taps with one row of padding around, the gradient is such a convolution again.
+    const places = winogradKernels(ctx.model, kernels[0] ?? '', turned.outChannels, turned.inChannels, ctx.block)
+    return winogradConv(ctx.model, turned, dy, places, ctx.block, { bias: extra.bias, sum: extra.sum })
+  }
+  return inputGrad(ctx.model, { case: c, form, block: ctx.block, dy, kernels, perSample: false, bias: extra.bias, sum: extra.sum })
 }
 
 function dynamicConv2d(node: NodeOf<'dynamicConv2d'>, ctx: Context, extra: Extra): string {
@@ -69,8 +90,9 @@ function dynamicConv2d(node: NodeOf<'dynamicConv2d'>, ctx: Context, extra: Extra
   const { lowering, model } = ctx
   const [x, bases, pi] = [input(node, 0), input(node, 1), input(node, 2)]
   const [count = 0, ...kernel] = ctx.shape(bases)
-  const mixed = model.op('MatMul', [lowering.get(pi), model.reshape(lowering.get(bases, 'kernel'), [count, sizeOf(kernel)])])
-  const own = node.inputs[3] === undefined ? undefined : model.op('MatMul', [lowering.get(pi), lowering.get(node.inputs[3])])
+  const stored = scaledKernels(model, lowering.get(bases, 'kernel'), ctx.shape(bases), extra.scale, ctx.block)
+  const mixed = model.op('MatMul', [lowering.get(pi), model.reshape(stored, [count, sizeOf(kernel)])])
+  const own = node.inputs[3] === undefined ? undefined : model.op('MatMul', [lowering.get(pi), scaled(model, lowering.get(node.inputs[3]), extra.scale)])
   const bias = sampleBias(model, c, plus(model, own, extra.sampleBias), extra.bias)
   const side = (name: string, channels: number, h: number, w: number): string => model.reshape(name, [1, c.batch * channels, h, w])
   const y = conv(
@@ -81,7 +103,7 @@ function dynamicConv2d(node: NodeOf<'dynamicConv2d'>, ctx: Context, extra: Extra
     {
       bias: bias === undefined ? undefined : model.reshape(bias, [c.batch * c.outChannels]),
       sum: extra.sum === undefined ? undefined : side(extra.sum, c.outChannels, c.rows.output, c.columns.output),
-      relu: extra.relu,
+      activation: extra.activation,
     },
   )
   return model.reshape(y, ctx.shape(output(node)))
@@ -98,7 +120,7 @@ function dynamicConv2dInputGrad(node: NodeOf<'dynamicConv2dInputGrad'>, ctx: Con
     form,
     block: ctx.block,
     dy: ctx.blocked(dy),
-    kernels: model.op('MatMul', [lowering.get(pi), turned.name]),
+    kernels: turned.map(({ name }) => model.op('MatMul', [lowering.get(pi), name])),
     perSample: true,
     bias: sampleBias(model, c, extra.sampleBias, extra.bias, c.inChannels),
     sum: extra.sum,
@@ -108,14 +130,16 @@ function dynamicConv2dInputGrad(node: NodeOf<'dynamicConv2dInputGrad'>, ctx: Con
 /** The filter gradient, in kernel layout. */
 export function conv2dFilterGrad(node: NodeOf<'conv2dFilterGrad'>, ctx: Context): string {
   const { case: c, kind } = ctx.convolution(node)
-  const { model, block } = ctx
-  const [x, dy] = [input(node, 0), input(node, 1)]
-  const shape = ctx.shape(output(node))
+  const groups = kind === 'depthwise' ? 1 : c.groups
+  return kernelGradient(node, ctx, c, kind, sources(ctx, input(node, 0), input(node, 1), groups), ctx.shape(output(node)))
+}
+
+/** The filter gradient of a static convolution, in kernel layout, as `shape`. */
+export function kernelGradient(node: Node, { model, block }: Context, c: ConvCase, kind: ConvKind, from: FilterGradSources, shape: StaticShape): string {
   if (kind === 'depthwise') {
-    const perSample = depthwiseFilterGrad(model, c, needed(node, depthwiseFilterWalk(c)), ctx.blocked(x), ctx.blocked(dy))
+    const perSample = depthwiseFilterGrad(model, c, needed(node, depthwiseFilterWalk(c)), needed(node, from.xBlocked()), from.dyBlocked())
     return model.reshape(model.sum(perSample, [0], true), shape)
   }
-  const from = sources(ctx, x, dy, c.groups)
   if (c.groups === 1) return model.reshape(tapsToKernel(model, filterGrad(model, c, from, block), 1, c, block), shape)
   const apart = withoutGroups(c)
   const { pieces, order } = filterGradPerSample(model, apart, from, block)
@@ -197,20 +221,28 @@ function partOf(model: ModelBuilder, whole: FilterGradSources, part: (name: stri
   }
 }
 
-// The images of a convolution, groups as samples of their own.
-function sources(ctx: Context, x: ValueId, dy: ValueId, groups: number): FilterGradSources {
+/** The images of a convolution, groups as samples of their own. `dy` may be `instead`, blocked images of other channels. */
+export function sources(ctx: Context, x: ValueId, dy: ValueId, groups: number, instead?: { readonly blocked: string; readonly channels: number }): FilterGradSources {
   const apart = (name: string, id: ValueId): string => {
     const [batch = 0, channels = 0, height = 0, width = 0] = ctx.shape(id)
     return groups === 1 ? name : ctx.model.reshape(name, [batch * groups, channels / groups, height, width])
   }
+  const gradients = (): Pick<FilterGradSources, 'dyPlain' | 'dyLast' | 'dyBlocked'> => ({
+    dyPlain: () => apart(ctx.lowering.get(dy), dy),
+    dyLast: () => ctx.channelsLast(dy, groups),
+    dyBlocked: () => apart(ctx.blocked(dy), dy),
+  })
   return {
     xPlain: () => apart(ctx.lowering.get(x), x),
     xBlocked: () => (fits(ctx.shape(x), 'blocked', ctx.block) ? apart(ctx.blocked(x), x) : undefined),
     xLast: () => ctx.channelsLast(x, groups),
-    dyPlain: () => apart(ctx.lowering.get(dy), dy),
-    dyLast: () => ctx.channelsLast(dy, groups),
-    dyBlocked: () => apart(ctx.blocked(dy), dy),
+    ...(instead ? sourcesOf(ctx.model, instead) : gradients()),
   }
+}
+
+// dY from blocked images.
+function sourcesOf(model: ModelBuilder, { blocked, channels }: { readonly blocked: string; readonly channels: number }): Pick<FilterGradSources, 'dyPlain' | 'dyLast' | 'dyBlocked'> {
+  return { dyPlain: () => reorderOutput(model, blocked, channels), dyLast: () => reorderOutput(model, blocked, channels, true), dyBlocked: () => blocked }
 }
 
 function plus(model: ModelBuilder, a: string | undefined, b: string | undefined): string | undefined {

@@ -1,17 +1,21 @@
 // Finds, in the graph alone, what one blocked convolution can do on the side. ONNX Runtime's blocked Conv adds a bias and
-// a whole tensor to its result and passes it through relu, each for nearly nothing, where an op of its own would read and
+// a whole tensor to its result and passes it through an activation, each for nearly nothing, where an op of its own would read and
 // write every value again. So:
 //
 // - A tree of adds whose inner results nobody else reads is a sum of terms; a term that is made by a blocked convolution
 //   (or by a normalisation, which is a depthwise one here), for this sum only, takes the others in: residual connections
 //   forward, and backward the gradients that meet in one value. A term per channel becomes a bias.
-// - relu of such a sum, or of such a term alone, becomes its activation.
+// - relu or clamp of such a sum, or of such a term alone, becomes its activation.
+// - A normalisation by given statistics after a convolution goes into the convolution's kernels and bias, where the program
+//   only reads all of these (so that it happens once, not in every run: prologue.ts).
 // - select(y > 0, g, 0) with y = relu(..) is g times a mask that is made from y, without the comparison.
 //
 // A node that a later one takes in is `absorbed`: the later one, the root, emits both.
 
-import { type Graph, type Node, type NodeOf, producers, sameShape, type StaticShape, typeOf, useCounts, type ValueId } from '@dynconv/core'
+import { type Graph, type Node, type NodeOf, producers, sameShape, sizeOf, type StaticShape, typeOf, useCounts, type ValueId } from '@dynconv/core'
 import { type Assignment, blockedNode, channelNorms, neededNodes, shapeOf } from './assign.ts'
+import { type ConvNode, isConvNode } from './convNode.ts'
+import type { Activation } from './nchwc.ts'
 
 /** A sum that one node, its root, computes. */
 export interface SumPlan {
@@ -24,7 +28,7 @@ export interface SumPlan {
   readonly perChannel: readonly ValueId[]
   /** Nodes whose results are terms, to be emitted with the sum. */
   readonly makers: readonly Node[]
-  readonly relu: boolean
+  readonly activation: Activation | undefined
 }
 
 /** What is fused with what. */
@@ -34,6 +38,8 @@ export interface FusionPlan {
   readonly sums: ReadonlyMap<Node, SumPlan>
   /** The y of each select(y > 0, g, 0). */
   readonly masks: ReadonlyMap<Node, ValueId>
+  /** The convolution that each folded normalisation goes into. */
+  readonly folds: ReadonlyMap<Node, ConvNode>
 }
 
 /** Plans the fusions of a graph whose layouts are assigned. */
@@ -50,13 +56,22 @@ export function planFusions(graph: Graph, assignment: Assignment, block: number)
     const node = makerOf(id)
     if (!node || node.outputs[0] !== id || !once(id) || !isBlocked(id)) return undefined
     if (channelNorms.has(node.op)) return node
-    const isFilterGrad = node.op === 'conv2dFilterGrad' || node.op === 'dynamicConv2dKernelGrad'
-    return !isFilterGrad && blockedNode(graph, node, block) ? node : undefined
+    return isConvNode(node) && blockedNode(graph, node, block) ? node : undefined
   }
 
-  const absorbed = new Set<Node>()
+  const folds = new Map<Node, ConvNode>()
+  const fixed = frozenValues(graph)
+  for (const node of nodes) {
+    const convolution = node.op === 'batchNormInference' ? takesIn(node.inputs[0] ?? -1) : undefined
+    if (!convolution || !isConvNode(convolution) || !isBlocked(node.outputs[0] ?? -1)) continue
+    const [, kernels = -1, , bias] = convolution.inputs
+    const parameters = [...node.inputs.slice(1), kernels, ...(convolution.op === 'conv2d' ? convolution.inputs.slice(2) : bias === undefined ? [] : [bias])]
+    if (parameters.every((id) => fixed.has(id)) && isWorthFolding(graph, convolution)) folds.set(node, convolution)
+  }
+
+  const absorbed = new Set<Node>(folds.values())
   const sums = new Map<Node, SumPlan>()
-  const collect = (root: Node, output: ValueId, start: readonly ValueId[], relu: boolean): void => {
+  const collect = (root: Node, output: ValueId, start: readonly ValueId[], activation: Activation | undefined): void => {
     const shape = shapeOf(graph, output) ?? []
     const found = { terms: [] as ValueId[], perChannel: [] as ValueId[], makers: [] as Node[], inner: [] as Node[] }
     const visit = (id: ValueId): boolean => {
@@ -79,9 +94,9 @@ export function planFusions(graph: Graph, assignment: Assignment, block: number)
       return true
     }
     if (!start.every(visit) || found.makers.length === 0) return
-    // A single term without relu is nothing to fuse.
-    if (!relu && found.makers.length + found.terms.length + found.perChannel.length < 2) return
-    sums.set(root, { output, shape, terms: found.terms, perChannel: found.perChannel, makers: found.makers, relu })
+    // A single term without an activation is nothing to fuse.
+    if (activation === undefined && found.makers.length + found.terms.length + found.perChannel.length < 2) return
+    sums.set(root, { output, shape, terms: found.terms, perChannel: found.perChannel, makers: found.makers, activation })
     for (const node of [...found.makers, ...found.inner]) absorbed.add(node)
   }
 
@@ -89,8 +104,9 @@ export function planFusions(graph: Graph, assignment: Assignment, block: number)
   for (const node of nodes.toReversed()) {
     const [output] = node.outputs
     if (output === undefined || absorbed.has(node) || !isBlocked(output)) continue
-    if (node.op === 'relu') collect(node, output, node.inputs, true)
-    else if (node.op === 'add') collect(node, output, node.inputs, false)
+    if (node.op === 'relu') collect(node, output, node.inputs, 'relu')
+    else if (node.op === 'clamp') collect(node, output, node.inputs, node.attrs)
+    else if (node.op === 'add') collect(node, output, node.inputs, undefined)
   }
 
   const masks = new Map<Node, ValueId>()
@@ -107,7 +123,22 @@ export function planFusions(graph: Graph, assignment: Assignment, block: number)
     const by = readers.get(output) ?? []
     if (by.length === uses.get(output) && by.every((reader) => masks.has(reader))) absorbed.add(node)
   }
-  return { absorbed, sums, masks }
+  return { absorbed, sums, masks, folds }
+}
+
+// A folded kernel is a second copy of it, in memory for as long as the program is. That is little for a static one; K bases
+// are folded only where the images, whose extra reading and writing it saves, are as large.
+function isWorthFolding(graph: Graph, convolution: ConvNode): boolean {
+  if (convolution.op === 'conv2d') return true
+  const size = (id: ValueId | undefined): number => sizeOf(shapeOf(graph, id) ?? [])
+  return convolution.op === 'dynamicConv2d' && size(convolution.inputs[1]) <= size(convolution.outputs[0])
+}
+
+/** The values that depend on constants and on states that `graph` does not write. */
+export function frozenValues(graph: Graph): ReadonlySet<ValueId> {
+  const frozen = new Set(graph.states.flatMap((s) => (s.update === undefined ? [s.value] : [])))
+  for (const node of graph.nodes) if (node.inputs.every((id) => frozen.has(id))) node.outputs.forEach((id) => frozen.add(id))
+  return frozen
 }
 
 /** Whether `shape` broadcasts to `full` [N, C, H, W] as [1 or N, C, 1, 1]. */

@@ -7,6 +7,7 @@ import { type Engine, loadEngine } from '../session.ts'
 import { compare, randn } from '../testing/compare.ts'
 import { filterGrad, filterGradPerSample, type FilterGradSources, kernelToTaps, tapsToKernel } from './filterGrad.ts'
 import { fromKernelLayout, toKernelLayout } from './host.ts'
+import { residues } from './indices.ts'
 import { turnKernels } from './inputGrad.ts'
 import { type ConvCase, convCase, inputGradForm, kindOf } from './support.ts'
 
@@ -99,44 +100,28 @@ describe.each([8, 16])('block %i', (b) => {
     const { c } = prepare(setting, 2 * b, b)
     const form = inputGradForm(c, kindOf(c, b, false)) ?? 'turned'
     const bases = randn([2, b, 2 * b, ...setting.kernel], 3)
-    const shape = turnedShape(c, form)
-    const got = await run((m, [w = '']) => m.reshape(turnKernels(m, w, 2, c, form, b).name, [2, ...shape]), [toKernelLayout(bases, b)], [2, ...shape])
-    expect(Array.from(fromKernelLayout(got, b).data)).toEqual(turned(bases, c, form))
+    const parts = turnedTaps(c, form)
+    for (const [i, { along, across }] of parts.entries()) {
+      const shape = [2, c.inChannels, c.outChannels, along.length, across.length]
+      const got = await run((m, [w = '']) => m.reshape(turnKernels(m, w, 2, c, form, b)[i]?.name ?? '', shape), [toKernelLayout(bases, b)], shape)
+      expect(Array.from(fromKernelLayout(got, b).data)).toEqual(turned(bases, along, across))
+    }
   })
 })
 
-function residues(c: ConvCase, form: string): readonly [number, number] {
-  return form === 'subPixel' ? [c.rows.stride, c.columns.stride] : [1, 1]
+// Which taps each kernel of the input gradient reads, in order (-1: none).
+function turnedTaps(c: ConvCase, form: string): readonly { readonly along: readonly number[]; readonly across: readonly number[] }[] {
+  const reversed = (n: number): readonly number[] => Array.from({ length: n }, (_, i) => n - 1 - i)
+  if (form !== 'subPixel') return [{ along: reversed(c.rows.kernel), across: reversed(c.columns.kernel) }]
+  return residues(c.rows).flatMap((r) => residues(c.columns).map((s) => ({ along: r.taps, across: s.taps })))
 }
 
-// Which offsets e of dY a residue's kernel reads, along one axis: all e with a tap r + before - s e in the kernel.
-function offsets(axis: ConvCase['rows'], stride: number): readonly number[] {
-  const all = Array.from({ length: 41 }, (_, i) => i - 20).filter((e) => Array.from({ length: stride }, (_, r) => r + axis.before - stride * e).some((u) => u >= 0 && u < axis.kernel))
-  return Array.from({ length: (all.at(-1) ?? 0) - (all[0] ?? 0) + 1 }, (_, i) => (all[0] ?? 0) + i)
-}
-
-function turnedShape(c: ConvCase, form: string): StaticShape {
-  const [r, s] = residues(c, form)
-  const sizes = form === 'subPixel' ? [offsets(c.rows, r).length, offsets(c.columns, s).length] : [c.rows.kernel, c.columns.kernel]
-  return [r * s * c.inChannels, c.outChannels, ...sizes]
-}
-
-function turned(bases: HostTensor, c: ConvCase, form: string): number[] {
+function turned(bases: HostTensor, along: readonly number[], across: readonly number[]): number[] {
   const [count = 0, o = 0, i = 0, kh = 0, kw = 0] = bases.shape
-  const [r, s] = residues(c, form)
-  const [along, across] = form === 'subPixel' ? [offsets(c.rows, r), offsets(c.columns, s)] : [Array.from({ length: kh }, (_, u) => u), Array.from({ length: kw }, (_, v) => v)]
-  const tap = (axis: ConvCase['rows'], stride: number, residue: number, e: number): number => (form === 'subPixel' ? residue + axis.before - stride * e : axis.kernel - 1 - e)
   const result: number[] = []
   for (let n = 0; n < count; n++)
-    for (let a = 0; a < r; a++)
-      for (let b = 0; b < s; b++)
-        for (let ci = 0; ci < i; ci++)
-          for (let co = 0; co < o; co++)
-            for (const e of along)
-              for (const f of across) {
-                const [u, v] = [tap(c.rows, r, a, e), tap(c.columns, s, b, f)]
-                const inside = u >= 0 && u < kh && v >= 0 && v < kw
-                result.push(inside ? (bases.data[(((n * o + co) * i + ci) * kh + u) * kw + v] ?? Number.NaN) : 0)
-              }
+    for (let ci = 0; ci < i; ci++)
+      for (let co = 0; co < o; co++)
+        for (const u of along) for (const v of across) result.push(u < 0 || v < 0 ? 0 : (bases.data[(((n * o + co) * i + ci) * kh + u) * kw + v] ?? Number.NaN))
   return result
 }

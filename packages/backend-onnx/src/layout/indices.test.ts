@@ -7,11 +7,11 @@ import {
   type KernelBlocks,
   pixelBlocks,
   pixelRuns,
+  residueBlocks,
+  residues,
   rowShiftPixels,
   rowShifts,
   shiftWalk,
-  subPixel,
-  subPixelBlocks,
   turnedBlocks,
   winogradGrad,
   winogradInput,
@@ -151,8 +151,9 @@ test('a shift along a row is a convolution with a single 1', () => {
 
 test('sub-pixel taps meet the same pairs as the convolution', () => {
   for (const a of axes.filter((candidate) => candidate.dilation === 1)) {
-    const { stride, first, size, taps } = subPixel(a)
-    expect(taps).toHaveLength(stride)
+    const { stride } = a
+    const all = residues(a)
+    expect(all).toHaveLength(stride)
     // Every (input h, output p, tap u) with h = p s + u - before, written as residue r = h mod s, cell h div s, e = p - cell.
     const expected = new Set<string>()
     for (let p = 0; p < a.output; p++) {
@@ -161,9 +162,13 @@ test('sub-pixel taps meet the same pairs as the convolution', () => {
         if (h !== undefined) expected.add([h % stride, p - Math.floor(h / stride), u].join())
       }
     }
-    const found = new Set(taps.flatMap((row, r) => row.flatMap((u, j) => (u < 0 ? [] : [[r, first + j, u].join()]))))
+    const found = new Set(all.flatMap(({ first, taps }, r) => taps.flatMap((u, j) => (u < 0 ? [] : [[r, first + j, u].join()]))))
     for (const pair of expected) expect(found).toContain(pair)
-    for (const row of taps) expect(row).toHaveLength(size)
+    // As many pixels as there are cells, from padding that cuts nothing off.
+    for (const { taps, pads } of all) {
+      expect(Math.min(...pads)).toBeGreaterThanOrEqual(0)
+      expect(a.output + pads[0] + pads[1] - taps.length + 1).toBe(Math.ceil(a.input / stride))
+    }
   }
 })
 
@@ -193,33 +198,37 @@ test('turned blocks exchange the channels and reverse the taps', () => {
 
 test('sub-pixel blocks put each tap where its residue reads it, and the zero block elsewhere', () => {
   const k: KernelBlocks = { count: 2, groups: 1, outBlocks: 2, inBlocks: 3, kernelSize: [3, 1] }
-  const [rows, columns] = [subPixel(axis(8, 3, 2, 1, 1, 1)), subPixel(axis(6, 1, 3, 1, 0, 0))]
+  const [rows, columns] = [residues(axis(8, 3, 2, 1, 1, 1)), residues(axis(6, 1, 3, 1, 0, 0))]
   const at = coordinates(k)
-  const index = subPixelBlocks(k, rows, columns)
-  let place = 0
-  for (let n = 0; n < 2; n++)
-    for (const rowTaps of rows.taps)
-      for (const columnTaps of columns.taps)
+  for (const r of rows) {
+    for (const s of columns) {
+      const index = residueBlocks(k, r, s)
+      let place = 0
+      for (let n = 0; n < 2; n++)
         for (let i = 0; i < 3; i++)
           for (let o = 0; o < 2; o++)
-            for (const u of rowTaps)
-              for (const v of columnTaps) {
+            for (const u of r.taps)
+              for (const v of s.taps) {
                 const block = index[place++] ?? -1
                 expect(block === blockCount(k) ? 'zero' : at.get(block)).toEqual(u < 0 || v < 0 ? 'zero' : [n, 0, o, i, u, v])
               }
-  expect(index).toHaveLength(place)
+      expect(index).toHaveLength(place)
+    }
+  }
 })
 
 test('Winograd windows overlap by two pixels, tiles of dY lie side by side', () => {
-  const input = winogradInput(4, 6, 2, 1)
-  // Sample 1 of 4x6 pixels and a zero row; tile (0, 0) begins at (-1, -1), so its place (1, 1) is pixel (0, 0).
-  const [samples, tiles] = [2, 6]
-  expect(input).toHaveLength(16 * samples * tiles)
-  expect(input[0]).toBe(25 + 24)
-  expect(input[5 * samples * tiles]).toBe(25)
-  // Sample 2, tile (1, 2): place (2, 1) is pixel (3, 4).
-  expect(input[9 * samples * tiles + tiles + 5]).toBe(2 * 25 + 3 * 6 + 4)
-  const grad = winogradGrad(4, 6, 2, 1)
-  expect([...grad].sort((a, b) => a - b)).toEqual(Array.from({ length: 48 }, (_, i) => 24 + i))
-  expect(grad[3 * samples * tiles + 5]).toBe(24 + 3 * 6 + 5)
+  // Two samples of two blocks of channels, 4x6 pixels: rows (sample, block, pixel), the zero row behind all 96.
+  const [samples, blocks, tiles] = [2, 2, 6]
+  const input = winogradInput(4, 6, samples, blocks)
+  expect(input).toHaveLength(16 * blocks * samples * tiles)
+  const at = (place: number, block: number, sample: number, tile: number): number | undefined => input[((place * blocks + block) * samples + sample) * tiles + tile]
+  // Tile (0, 0) begins at (-1, -1), so its place (1, 1) is pixel (0, 0).
+  expect([at(0, 0, 0, 0), at(5, 0, 0, 0), at(5, 1, 0, 0), at(5, 0, 1, 0)]).toEqual([96, 0, 24, 48])
+  // Tile (1, 2): place (2, 1) is pixel (3, 4).
+  expect(at(9, 1, 1, 5)).toBe(72 + 3 * 6 + 4)
+  const grad = winogradGrad(4, 6, samples, blocks)
+  expect([...grad].sort((a, b) => a - b)).toEqual(Array.from({ length: 96 }, (_, i) => i))
+  // Place (1, 1), sample 1, tile (1, 2), block 0: pixel (3, 5).
+  expect(grad[((3 * samples + 1) * tiles + 5) * blocks]).toBe(48 + 3 * 6 + 5)
 })

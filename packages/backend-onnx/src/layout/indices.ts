@@ -184,48 +184,71 @@ export function turnedBlocks(k: KernelBlocks): GatherIndex {
 }
 
 /**
- * One axis of the input gradient with stride s as an ordinary stride-1 convolution of dY ("sub-pixel"): with dilation 1,
+ * The kernel of one residue of the input gradient with stride s ("sub-pixel"): with dilation 1,
  *   dx[s a + r] = sum_u dy[(s a + r + before - u) / s] w[u]    over the u that make the quotient an integer
  *               = sum_e dy[a + e] w[r + before - s e],         e an integer,
- * so residue r has its own kernel over e, whose taps outside [0, kernel) are 0.
+ * so the pixels of residue r are an ordinary convolution of dy over e, by every s-th tap.
  */
-export interface SubPixel {
-  readonly stride: number
-  /** The least e, and how many there are (over all residues). */
+export interface Residue {
+  /** The least e. */
   readonly first: number
-  readonly size: number
-  /** tap[r][e - first]: the kernel position, or -1 for a zero. */
-  readonly taps: readonly (readonly number[])[]
-}
-
-/** The sub-pixel form along `axis`. */
-export function subPixel(axis: Axis): SubPixel {
-  const { stride, before, kernel } = axis
-  const first = Math.ceil((before - kernel + 1) / stride)
-  const last = Math.floor((stride - 1 + before) / stride)
-  const size = last - first + 1
-  const taps = Array.from({ length: stride }, (_, r) =>
-    Array.from({ length: size }, (_unused, j) => {
-      const u = r + before - stride * (first + j)
-      return u >= 0 && u < kernel ? u : -1
-    }),
-  )
-  return { stride, first, size, taps }
+  /** taps[e - first]: the kernel position, or -1 for a zero. */
+  readonly taps: readonly number[]
+  /** Zeros to put before and behind dy. */
+  readonly pads: readonly [number, number]
 }
 
 /**
- * Blocks of the sub-pixel input gradient, one group: [count, residue rows, residue columns, I/b, O/b, rows.size,
- * columns.size]; a missing tap is the zero block, `blockCount`. (Each block must still be transposed.)
+ * The residues along `axis`, each for ceil(input / stride) pixels. A window that would begin or end inside dy (which then
+ * had to be cut) is widened by zeros, and one without taps is a zero.
  */
-export function subPixelBlocks(k: KernelBlocks, rows: SubPixel, columns: SubPixel): GatherIndex {
+export function residues({ input, output, stride, before, kernel }: Axis): readonly Residue[] {
+  const pixels = Math.ceil(input / stride)
+  return Array.from({ length: stride }, (_, r) => {
+    const least = Math.ceil((r + before - kernel + 1) / stride)
+    const last = Math.floor((r + before) / stride)
+    const first = Math.min(0, least)
+    const size = Math.max(0, output - pixels, last) - first + 1
+    const taps = Array.from({ length: size }, (_unused, j) => {
+      const u = r + before - stride * (first + j)
+      return u >= 0 && u < kernel ? u : -1
+    })
+    return { first, taps, pads: [-first, pixels - output + first + size - 1] as const }
+  })
+}
+
+/**
+ * Blocks of one residue's kernel, one group: [count, I/b, O/b, taps of the rows, taps of the columns]; a missing tap is the
+ * zero block, `blockCount`. (Each block must still be transposed.)
+ */
+export function residueBlocks(k: KernelBlocks, rows: Residue, columns: Residue): GatherIndex {
   const zero = blockCount(k)
-  return build(k.count * rows.stride * columns.stride * k.inBlocks * k.outBlocks * rows.size * columns.size, (push) => {
+  return build(k.count * k.inBlocks * k.outBlocks * rows.taps.length * columns.taps.length, (push) => {
     for (let n = 0; n < k.count; n++) {
-      for (const rowTaps of rows.taps) {
-        for (const columnTaps of columns.taps) {
-          for (let i = 0; i < k.inBlocks; i++) {
-            for (let o = 0; o < k.outBlocks; o++) {
-              for (const u of rowTaps) for (const v of columnTaps) push(u < 0 || v < 0 ? zero : blockAt(k, n, 0, o, i, u, v))
+      for (let i = 0; i < k.inBlocks; i++) {
+        for (let o = 0; o < k.outBlocks; o++) {
+          for (const u of rows.taps) for (const v of columns.taps) push(u < 0 || v < 0 ? zero : blockAt(k, n, 0, o, i, u, v))
+        }
+      }
+    }
+  })
+}
+
+/**
+ * Winograd filter gradient, x: [16, C/b, samples, tiles] -> the row (sample, block of channels, pixel) of blocked images that
+ * tile (a, b) reads at place (i, j) of its 4 x 4 window, which begins at (2a - 1, 2b - 1); or the zero row behind them all.
+ */
+export function winogradInput(height: number, width: number, samples: number, channelBlocks: number): GatherIndex {
+  const pixels = height * width
+  return build(4 * samples * pixels * channelBlocks, (push) => {
+    for (let place = 0; place < 16; place++) {
+      for (let c = 0; c < channelBlocks; c++) {
+        for (let n = 0; n < samples; n++) {
+          for (let a = 0; a < height; a += 2) {
+            for (let b = 0; b < width; b += 2) {
+              const [r, s] = [a - 1 + (place >> 2), b - 1 + (place & 3)]
+              const inside = r >= 0 && r < height && s >= 0 && s < width
+              push(inside ? (n * channelBlocks + c) * pixels + r * width + s : samples * channelBlocks * pixels)
             }
           }
         }
@@ -234,34 +257,16 @@ export function subPixelBlocks(k: KernelBlocks, rows: SubPixel, columns: SubPixe
   })
 }
 
-/**
- * Winograd filter gradient, x: [16, samples, tiles] -> the pixel that tile (a, b), samples of H x W pixels and one zero
- * row each, reads at place (i, j) of its 4 x 4 window, which begins at (2a - 1, 2b - 1).
- */
-export function winogradInput(height: number, width: number, samples: number, firstSample: number): GatherIndex {
-  const [tileRows, tileColumns] = [height / 2, width / 2]
-  const rows = height * width + 1
-  return build(16 * samples * tileRows * tileColumns, (push) => {
-    for (let place = 0; place < 16; place++) {
-      for (let n = firstSample; n < firstSample + samples; n++) {
-        for (let a = 0; a < tileRows; a++) {
-          for (let b = 0; b < tileColumns; b++) {
-            const [r, c] = [2 * a - 1 + (place >> 2), 2 * b - 1 + (place & 3)]
-            push(n * rows + (r >= 0 && r < height && c >= 0 && c < width ? r * width + c : rows - 1))
-          }
-        }
-      }
-    }
-  })
-}
-
-/** Winograd filter gradient, dY: [4, samples, tiles] -> pixel (2a + i, 2b + j). */
-export function winogradGrad(height: number, width: number, samples: number, firstSample: number): GatherIndex {
-  return build(samples * height * width, (push) => {
+/** Winograd filter gradient, dY: [4, samples, tiles, C/b] -> the row (sample, block of channels, pixel (2a + i, 2b + j)). */
+export function winogradGrad(height: number, width: number, samples: number, channelBlocks: number): GatherIndex {
+  const pixels = height * width
+  return build(samples * pixels * channelBlocks, (push) => {
     for (let place = 0; place < 4; place++) {
-      for (let n = firstSample; n < firstSample + samples; n++) {
+      for (let n = 0; n < samples; n++) {
         for (let a = 0; a < height; a += 2) {
-          for (let b = 0; b < width; b += 2) push((n * height + a + (place >> 1)) * width + b + (place & 1))
+          for (let b = 0; b < width; b += 2) {
+            for (let c = 0; c < channelBlocks; c++) push((n * channelBlocks + c) * pixels + (a + (place >> 1)) * width + b + (place & 1))
+          }
         }
       }
     }

@@ -5,11 +5,11 @@
 // 512x512x3x3, where a Transpose of the seven axes takes 8.6. (Exact for finite weights; a weight that is not finite makes
 // its whole block NaN, as it makes the whole result.) Bases are turned before they are mixed, never the mixed kernels.
 
-import { hostTensor } from '@dynconv/core'
+import { hostTensor, sizeOf } from '@dynconv/core'
 import type { ModelBuilder } from '../model.ts'
-import { type KernelBlocks, blockCount, type GatherIndex, type SubPixel, subPixel, subPixelBlocks, turnedBlocks } from './indices.ts'
+import { type KernelBlocks, blockCount, type GatherIndex, residueBlocks, residues, turnedBlocks } from './indices.ts'
 import { conv, type Epilogue, filled, indices, microsoftDomain, pointwise } from './nchwc.ts'
-import { type ConvCase, type InputGradForm, pads } from './support.ts'
+import { type ConvCase, type InputGradForm, turnedPads } from './support.ts'
 
 /** A gradient's kernels, ready for its convolution (mixed per sample first, if there are bases). */
 export interface TurnedKernels {
@@ -19,15 +19,18 @@ export interface TurnedKernels {
   readonly length: number
 }
 
-/** Kernels `weight` (kernel layout; `count` of them: bases, or 1) turned for `form`. */
-export function turnKernels(model: ModelBuilder, weight: string, count: number, c: ConvCase, form: InputGradForm, block: number): TurnedKernels {
+/**
+ * Kernels `weight` (kernel layout; `count` of them: bases, or 1) turned for `form`: one of each, or in sub-pixel form one for
+ * each residue of the rows and columns.
+ */
+export function turnKernels(model: ModelBuilder, weight: string, count: number, c: ConvCase, form: InputGradForm, block: number): readonly TurnedKernels[] {
   const taps = c.rows.kernel * c.columns.kernel
   if (c.groups > 1 && c.inChannels === c.groups) {
     // Depthwise, [C/b, kh, kw, b]: nothing but the taps turns.
     const length = c.inChannels * taps
     const reversed = Int32Array.from({ length: (count * length) / block }, (_, i) => i - (i % taps) + taps - 1 - (i % taps))
     const rows = model.reshape(weight, [(count * length) / block, block])
-    return { name: model.reshape(taps === 1 ? rows : model.op('Gather', [rows, indices(model, reversed)], { axis: 0 }), [count, length]), length }
+    return [{ name: model.reshape(taps === 1 ? rows : model.op('Gather', [rows, indices(model, reversed)], { axis: 0 }), [count, length]), length }]
   }
   const blocks: KernelBlocks = {
     count,
@@ -36,21 +39,24 @@ export function turnKernels(model: ModelBuilder, weight: string, count: number, 
     inBlocks: c.inChannels / c.groups / block,
     kernelSize: [c.rows.kernel, c.columns.kernel],
   }
-  const zeros = form === 'subPixel'
-  const order = zeros ? subPixelBlocks(blocks, subPixel(c.rows), subPixel(c.columns)) : turnedBlocks(blocks)
-  const name = transposeBlocks(model, gatherBlocks(model, weight, order, blockCount(blocks), block, zeros), order.length, block)
-  const length = (order.length * block * block) / count
-  return { name: model.reshape(name, [count, length]), length }
+  const turn = (order: GatherIndex): TurnedKernels => {
+    const name = transposeBlocks(model, gatherBlocks(model, weight, order, blockCount(blocks), block), order.length, block)
+    const length = (order.length * block * block) / count
+    return { name: model.reshape(name, [count, length]), length }
+  }
+  if (form !== 'subPixel') return [turn(turnedBlocks(blocks))]
+  return residues(c.rows).flatMap((r) => residues(c.columns).map((s) => turn(residueBlocks(blocks, r, s))))
 }
 
-function gatherBlocks(model: ModelBuilder, weight: string, order: GatherIndex, count: number, block: number, zeros: boolean): string {
+function gatherBlocks(model: ModelBuilder, weight: string, order: GatherIndex, count: number, block: number): string {
   const rows = model.reshape(weight, [count, block * block])
-  const data = zeros ? model.concat([rows, filled(model, 0, [1, block * block])], 0) : rows
+  const data = order.includes(count) ? model.concat([rows, filled(model, 0, [1, block * block])], 0) : rows
   const inOrder = order.length === count && order.every((v, i) => v === i)
   return inOrder ? rows : model.op('Gather', [data, indices(model, order)], { axis: 0 })
 }
 
-function transposeBlocks(model: ModelBuilder, blocks: string, count: number, block: number): string {
+/** Each of `count` blocks of b x b numbers, transposed. */
+export function transposeBlocks(model: ModelBuilder, blocks: string, count: number, block: number): string {
   const identity = hostTensor('float32', [block, block], Float32Array.from({ length: block * block }, (_, i) => Number(i % (block + 1) === 0)))
   const inputs = [model.reshape(blocks, [count, block, block]), model.constant(identity)]
   return model.op('FusedMatMul', inputs, { transA: 1 }, { domain: microsoftDomain })
@@ -63,8 +69,8 @@ export interface InputGrad {
   readonly block: number
   /** Blocked [N, O, P, Q]. */
   readonly dy: string
-  /** [1, length], or [N, length]: a kernel for every sample. */
-  readonly kernels: string
+  /** As from `turnKernels`: each [1, length], or [N, length] with a kernel for every sample. */
+  readonly kernels: readonly string[]
   readonly perSample: boolean
   /** A value to add per channel: [I], or with a kernel for every sample [N, I]. */
   readonly bias?: string | undefined
@@ -83,10 +89,11 @@ export function inputGrad(model: ModelBuilder, g: InputGrad): string {
   const dy = g.perSample ? model.reshape(g.dy, [1, c.batch * c.outChannels, rows.output, columns.output]) : g.dy
   const shape = [c.batch, c.inChannels, height, width]
   const outPerGroup = c.outChannels / c.groups
+  const [first = ''] = g.kernels
   if (form === 'turned') {
     const [kh, kw] = [rows.kernel, columns.kernel]
-    const weight = model.reshape(g.kernels, [samples * c.inChannels, outPerGroup, kh, kw])
-    const walk = { kernelSize: [kh, kw], stride: [1, 1], pads: pads(c, 'turned') ?? [0, 0, 0, 0], dilation: [rows.dilation, columns.dilation], groups } as const
+    const weight = model.reshape(first, [samples * c.inChannels, outPerGroup, kh, kw])
+    const walk = { kernelSize: [kh, kw], stride: [1, 1], pads: turnedPads(c) ?? [0, 0, 0, 0], dilation: [rows.dilation, columns.dilation], groups } as const
     const extra: Epilogue = {
       bias: g.bias === undefined ? undefined : model.reshape(g.bias, [samples * c.inChannels]),
       sum: g.sum === undefined ? undefined : batch === c.batch ? g.sum : model.reshape(g.sum, [1, samples * c.inChannels, height, width]),
@@ -95,25 +102,28 @@ export function inputGrad(model: ModelBuilder, g: InputGrad): string {
     return g.perSample ? model.reshape(dx, shape) : dx
   }
   if (form === 'sparse') {
-    const weight = model.reshape(g.kernels, [samples * c.inChannels, outPerGroup, 1, 1])
+    const weight = model.reshape(first, [samples * c.inChannels, outPerGroup, 1, 1])
     const dx = spread(model, conv(model, dy, weight, { ...pointwise, groups }), c, g.block)
     return finish(model, dx, g, shape)
   }
-  const [r, s]: readonly [SubPixel, SubPixel] = [subPixel(rows), subPixel(columns)]
-  const residues = r.stride * s.stride
-  const weight = model.reshape(g.kernels, [samples * residues * c.inChannels, outPerGroup, r.size, s.size])
-  const walk = { kernelSize: [r.size, s.size], stride: [1, 1], pads: pads(c, 'subPixel') ?? [0, 0, 0, 0], dilation: [1, 1], groups } as const
-  const perResidue = conv(model, dy, weight, walk, { bias: g.bias === undefined ? undefined : repeatBias(model, g.bias, samples, residues, c.inChannels) })
-  // [N, residue rows, residue columns, I/b, H/s, W/s, b] -> [N, I/b, H/s, residue, W/s, residue, b]
-  const view = model.reshape(perResidue, [c.batch, r.stride, s.stride, c.inChannels / g.block, height / r.stride, width / s.stride, g.block])
-  const dx = model.reshape(model.transpose(view, [0, 3, 4, 1, 5, 2, 6]), shape)
+  const [alongRows, alongColumns] = [residues(rows), residues(columns)]
+  const bias = g.bias === undefined ? undefined : model.reshape(g.bias, [samples * c.inChannels])
+  const cells = [c.batch, c.inChannels / g.block, Math.ceil(height / rows.stride), Math.ceil(width / columns.stride)] as const
+  const parts = alongRows.flatMap((r, i) =>
+    alongColumns.map((s, j) => {
+      const kernelSize = [r.taps.length, s.taps.length] as const
+      const weight = model.reshape(g.kernels[i * alongColumns.length + j] ?? '', [samples * c.inChannels, outPerGroup, ...kernelSize])
+      const walk = { kernelSize, stride: [1, 1], pads: [r.pads[0], s.pads[0], r.pads[1], s.pads[1]], dilation: [1, 1], groups } as const
+      return model.reshape(conv(model, dy, weight, walk, { bias }), [1, sizeOf(cells) * g.block])
+    }),
+  )
+  // [residue rows, residue columns, N, I/b, H/s, W/s, b] -> [N, I/b, H/s, residue, W/s, residue, b]
+  const view = model.reshape(model.concat(parts, 0), [rows.stride, columns.stride, ...cells, g.block])
+  const [n, channelBlocks, cellRows, cellColumns] = cells
+  const whole = model.reshape(model.transpose(view, [2, 3, 4, 0, 5, 1, 6]), [n, channelBlocks, cellRows * rows.stride, cellColumns * columns.stride, g.block])
+  const isCut = cellRows * rows.stride !== height || cellColumns * columns.stride !== width
+  const dx = model.reshape(isCut ? model.slice(whole, [0, 0], [height, width], [2, 3]) : whole, shape)
   return finish(model, dx, { ...g, bias: undefined }, shape)
-}
-
-// [samples, I] -> [samples, residues, I], flat: every residue's channels take the same value.
-function repeatBias(model: ModelBuilder, bias: string, samples: number, residues: number, channels: number): string {
-  const repeated = model.op('Expand', [model.reshape(bias, [samples, 1, channels]), model.ints([samples, residues, channels])])
-  return model.reshape(repeated, [samples * residues * channels])
 }
 
 // Every value at the first pixel of its stride's cell, zeros elsewhere: [M, P, Q, b] -> [M, P, sh, Q, sw, b]. A Concat with

@@ -4,11 +4,14 @@
 import { GraphBuilder, type Node, type NodeOf, type OpName, ops, sameShape, sizeOf, type ValueId } from '@dynconv/core'
 import { input, output } from '../kernels/shared.ts'
 import { type Layout, Lowering } from '../lowering.ts'
-import { blockedNode, elementwiseOps } from './assign.ts'
+import { blockedNode, elementwiseOps, isByOutputs } from './assign.ts'
 import type { Context } from './context.ts'
-import { conv2dFilterGrad, dynamicConv2dKernelGrad, emitConv, isConvNode } from './convolutions.ts'
+import { conv2dFilterGrad, dynamicConv2dKernelGrad, emitConv } from './convolutions.ts'
+import { isConvNode } from './convNode.ts'
 import { conv, globalAverage, pointwise } from './nchwc.ts'
-import { batchNorm, batchNormGrad, batchNormInference, emitAffine, type PendingAffine } from './norm.ts'
+import { batchNorm, batchNormGrad, batchNormInference, emitNorm, type PendingNorm } from './norm.ts'
+import { convByOutputs, inputGradByOutputs, kernelGradByOutputs } from './outputsForm.ts'
+import { avgPool, maxPool } from './pool.ts'
 import { operandView, type Seen, viewOf } from './views.ts'
 
 /** Lowers the node on blocked values and returns true, or returns false. */
@@ -28,7 +31,7 @@ const table: Table = {
   },
   dynamicConv2dKernelGrad: (node, ctx) => {
     if (!blockedNode(ctx.lowering.graph, node, ctx.block)) return false
-    const [dBases, dPi] = dynamicConv2dKernelGrad(node, ctx)
+    const [dBases, dPi] = isByOutputs(node) ? kernelGradByOutputs(node, ctx) : dynamicConv2dKernelGrad(node, ctx)
     ctx.lowering.set(output(node, 0), dBases, 'kernel')
     ctx.lowering.set(output(node, 1), dPi)
     return true
@@ -36,8 +39,16 @@ const table: Table = {
   batchNorm: normalisation,
   batchNormGrad: normalisation,
   batchNormInference: normalisation,
+  maxPool2d: (node, ctx) => pooled(node, ctx, maxPool),
+  avgPool2d: (node, ctx) => pooled(node, ctx, avgPool),
   reduceSum,
   broadcastTo,
+}
+
+function pooled<K extends 'maxPool2d' | 'avgPool2d'>(node: NodeOf<K>, ctx: Context, pool: (node: NodeOf<K>, ctx: Context) => string): boolean {
+  if (ctx.assignment.layoutOf(output(node)) !== 'blocked') return false
+  ctx.lowering.set(output(node), pool(node, ctx), 'blocked')
+  return true
 }
 
 /** Lowers `node` on blocked values, if it can be. */
@@ -48,13 +59,15 @@ export function lowerBlocked(node: Node, ctx: Context): boolean {
 }
 
 function convolution(node: Node, ctx: Context): boolean {
-  if (!isConvNode(node) || !blockedNode(ctx.lowering.graph, node, ctx.block)) return false
-  ctx.lowering.set(output(node), emitConv(node, ctx, {}), 'blocked')
+  if (!blockedNode(ctx.lowering.graph, node, ctx.block)) return false
+  if (node.op === 'dynamicConv2d' && isByOutputs(node)) ctx.lowering.set(output(node), convByOutputs(node, ctx), 'blocked')
+  else if (node.op === 'dynamicConv2dInputGrad' && isByOutputs(node)) ctx.lowering.set(output(node), inputGradByOutputs(node, ctx), 'blocked')
+  else if (isConvNode(node)) ctx.lowering.set(output(node), emitConv(node, ctx, {}), 'blocked')
   return true
 }
 
 /** A normalisation up to its first result: the statistics, or the gradients of gamma and beta, are set. */
-export function beginNorm(node: Node, ctx: Context): PendingAffine | undefined {
+export function beginNorm(node: Node, ctx: Context): PendingNorm | undefined {
   if (ctx.assignment.layoutOf(output(node)) !== 'blocked') return undefined
   if (node.op === 'batchNorm') return batchNorm(node, ctx)
   if (node.op === 'batchNormGrad') return batchNormGrad(node, ctx)
@@ -64,7 +77,7 @@ export function beginNorm(node: Node, ctx: Context): PendingAffine | undefined {
 function normalisation(node: Node, ctx: Context): boolean {
   const pending = beginNorm(node, ctx)
   if (!pending) return false
-  ctx.lowering.set(output(node), emitAffine(ctx.model, pending, {}), 'blocked')
+  ctx.lowering.set(output(node), emitNorm(ctx, pending, {}), 'blocked')
   return true
 }
 

@@ -4,7 +4,7 @@
 // numbers in silence, so every caller goes through the guards of `support.ts`. The ONNX shapes stay logical, NCHW and OIHW.
 
 import { hostTensor } from '@dynconv/core'
-import type { ModelBuilder } from '../model.ts'
+import type { Attrs, ModelBuilder } from '../model.ts'
 
 /** What the engine offers. */
 export interface Nchwc {
@@ -28,13 +28,16 @@ export interface BlockedConv {
   readonly groups: number
 }
 
-/** What a blocked convolution adds to its products, and whether negative results become 0. */
+/** What a result passes through: relu, or a clamp to [min, max]. */
+export type Activation = 'relu' | { readonly min: number; readonly max: number }
+
+/** What a blocked convolution adds to its products, and what the sum passes through. */
 export interface Epilogue {
   /** [O]: the name of a vector. */
   readonly bias?: string | undefined
   /** As the result, blocked. */
   readonly sum?: string | undefined
-  readonly relu?: boolean | undefined
+  readonly activation?: Activation | undefined
 }
 
 /** Plain [N, C, H, W] to blocked. */
@@ -55,13 +58,24 @@ export function conv(model: ModelBuilder, x: string, weight: string, walk: Block
     strides: walk.stride,
     pads: walk.pads,
     dilations: walk.dilation,
-    activation: extra.relu ? 'Relu' : undefined,
+    ...activationAttrs(extra.activation),
   }
   return model.op('Conv', [x, weight, extra.bias ?? '', extra.sum ?? ''], attrs, inDomain)
 }
 
+function activationAttrs(activation: Activation | undefined): Attrs {
+  if (activation === undefined) return {}
+  if (activation === 'relu') return { activation: 'Relu' }
+  return { activation: 'Clip', activation_params: { floats: [activation.min, activation.max] } }
+}
+
+/** `x` through an activation, as an op of its own. */
+export function activate(model: ModelBuilder, x: string, activation: Activation): string {
+  return activation === 'relu' ? model.op('Relu', [x]) : model.op('Clip', [x, model.float(activation.min), model.float(activation.max)])
+}
+
 /**
- * x * scale + shift per channel of a blocked [N, C, H, W], plus `sum`, through relu: a depthwise 1x1 convolution, twice as
+ * x * scale + shift per channel of a blocked [N, C, H, W], plus `sum`, through an activation: a depthwise 1x1 convolution, twice as
  * fast as a broadcast multiplication. `scale` and `shift` are [C].
  */
 export function affine(model: ModelBuilder, x: string, channels: number, scale: string, extra: Epilogue = {}): string {

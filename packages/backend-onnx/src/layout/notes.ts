@@ -1,7 +1,7 @@
 // What the policy chose, for people: how much runs in blocks, and why the rest does not.
 
 import { formatShape, type Graph, type Node, typeOf } from '@dynconv/core'
-import { type Assignment, blockedNode, describeConvolution, neededNodes } from './assign.ts'
+import { type Assignment, blockedNode, describeConvolution, isByOutputs, neededNodes } from './assign.ts'
 import type { FusionPlan } from './fuse.ts'
 import { kindOf } from './support.ts'
 
@@ -13,13 +13,21 @@ export function notesOf(graph: Graph, assignment: Assignment, plan: FusionPlan, 
   const summary =
     `layout NCHWc, block ${block}: ${convolutions.length - plain.length} of ${convolutions.length} convolutions and gradients in blocks, ` +
     `${states.length} of ${graph.states.length} states stored as kernels, ${plan.sums.size} sums and activations fused`
-  return [summary, ...plain.map((node) => `${node.op} ${node.inputs.map((id) => formatShape(typeOf(graph, id).shape)).join(' x ')} stays plain: ${reason(graph, node, block)}`)]
+  const dynamic = convolutions.filter((node) => 'form' in node.attrs && !plain.includes(node))
+  return [
+    summary,
+    ...dynamic.map((node) => `${node.op} ${shapesOf(graph, node)}: form ${isByOutputs(node) ? 'outputs' : 'kernels'}, in blocks`),
+    ...plain.map((node) => `${node.op} ${shapesOf(graph, node)} stays plain: ${reason(graph, node, block)}`),
+  ]
+}
+
+function shapesOf(graph: Graph, node: Node): string {
+  return node.inputs.map((id) => formatShape(typeOf(graph, id).shape)).join(' x ')
 }
 
 function reason(graph: Graph, node: Node, block: number): string {
   const found = describeConvolution(graph, node)
   if (!found) return 'a size is not known'
-  if ('form' in node.attrs && node.attrs.form === 'outputs') return 'form outputs'
   if (node.inputs.some((id) => typeOf(graph, id).dtype !== 'float32')) return 'not float32'
   const { inChannels, outChannels, groups } = found.case
   if (kindOf(found.case, block, found.dynamic) === undefined) {

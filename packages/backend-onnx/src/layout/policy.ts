@@ -6,13 +6,14 @@ import type { KernelTable, Layout, LayoutPolicy, Lowering } from '../lowering.ts
 import type { ModelBuilder } from '../model.ts'
 import { type Assignment, assign } from './assign.ts'
 import { Context } from './context.ts'
-import { emitConv, isConvNode, isDynamic } from './convolutions.ts'
+import { emitConv } from './convolutions.ts'
+import { isConvNode, isDynamic } from './convNode.ts'
 import { type FusionPlan, planFusions, type SumPlan } from './fuse.ts'
 import { toKernelLayout } from './host.ts'
 import { beginNorm, lowerBlocked } from './kernels.ts'
-import { conv, filled, type Nchwc, pointwise, reorderInput, reorderOutput } from './nchwc.ts'
+import { activate, type Activation, conv, filled, type Nchwc, pointwise, reorderInput, reorderOutput } from './nchwc.ts'
 import { notesOf } from './notes.ts'
-import { emitAffine, type PendingAffine } from './norm.ts'
+import { emitNorm, type PendingNorm } from './norm.ts'
 import { fromPlain, movesNothing, toPlain, viewOf } from './views.ts'
 
 /** What a policy is made for. It serves one lowering of this graph. */
@@ -35,7 +36,7 @@ class BlockedPolicy implements LayoutPolicy {
   readonly #assignment: Assignment
   readonly #plan: FusionPlan
   /** Absorbed normalisations whose result waits for the root of its sum. */
-  readonly #pending: Map<Node, PendingAffine> = new Map()
+  readonly #pending: Map<Node, PendingNorm> = new Map()
   #context: Context | undefined
 
   constructor(options: PolicyOptions, assignment: Assignment, plan: FusionPlan) {
@@ -80,7 +81,7 @@ class BlockedPolicy implements LayoutPolicy {
   }
 
   // The terms that others computed are added up first; then each maker takes what is there into its own result, the last
-  // one with relu. Values per channel go to the first maker that has room for them.
+  // one with the activation. Values per channel go to the first maker that has room for them.
   #emitSum(plan: SumPlan, ctx: Context): string {
     const { model } = ctx
     const [batch = 1, channels = 0] = plan.shape
@@ -89,17 +90,17 @@ class BlockedPolicy implements LayoutPolicy {
     let bias = this.#perChannel(plan, ctx, 1, channels)
     let sampleBias = batch === 1 ? undefined : this.#perChannel(plan, ctx, batch, channels)
     plan.makers.forEach((maker, i) => {
-      const dynamic = isDynamic(maker)
+      const pending = this.#pending.get(maker)
+      const dynamic = isDynamic(pending && 'into' in pending ? pending.into : maker)
       const last = i === plan.makers.length - 1
-      const relu = plan.relu && last && (sampleBias === undefined || dynamic) && takesRelu(maker)
-      const extra = { bias, sum, relu, ...(dynamic ? { sampleBias } : {}) }
+      const activation = last && (sampleBias === undefined || dynamic) && takesActivation(maker) ? plan.activation : undefined
+      const extra = { bias, sum, activation, ...(dynamic ? { sampleBias } : {}) }
       bias = undefined
       if (dynamic) sampleBias = undefined
-      const pending = this.#pending.get(maker)
-      sum = pending ? emitAffine(model, pending, extra) : isConvNode(maker) ? emitConv(maker, ctx, extra) : sum
-      if (relu) return
-      if (last && sampleBias !== undefined) sum = addPerSample(model, sum ?? '', plan.shape, sampleBias, plan.relu)
-      else if (last && plan.relu) sum = model.op('Relu', [sum ?? ''])
+      sum = pending ? emitNorm(ctx, pending, extra) : isConvNode(maker) ? emitConv(maker, ctx, extra) : sum
+      if (activation !== undefined) return
+      if (last && sampleBias !== undefined) sum = addPerSample(model, sum ?? '', plan.shape, sampleBias, plan.activation)
+      else if (last && plan.activation !== undefined) sum = activate(model, sum ?? '', plan.activation)
     })
     return sum ?? ''
   }
@@ -115,15 +116,15 @@ class BlockedPolicy implements LayoutPolicy {
 }
 
 // Input gradients have no activation (nothing that trains puts one there).
-function takesRelu(maker: Node): boolean {
+function takesActivation(maker: Node): boolean {
   return maker.op !== 'conv2dInputGrad' && maker.op !== 'dynamicConv2dInputGrad'
 }
 
 // x + bias[n, c], through a depthwise convolution of all samples side by side.
-function addPerSample(model: ModelBuilder, x: string, shape: StaticShape, bias: string, relu: boolean): string {
+function addPerSample(model: ModelBuilder, x: string, shape: StaticShape, bias: string, activation: Activation | undefined): string {
   const [n = 1, c = 0, h = 0, w = 0] = shape
   const side = model.reshape(x, [1, n * c, h, w])
-  const sum = conv(model, side, filled(model, 1, [n * c, 1, 1, 1]), { ...pointwise, groups: n * c }, { bias: model.reshape(bias, [n * c]), relu })
+  const sum = conv(model, side, filled(model, 1, [n * c, 1, 1, 1]), { ...pointwise, groups: n * c }, { bias: model.reshape(bias, [n * c]), activation })
   return model.reshape(sum, shape)
 }
 

@@ -57,7 +57,7 @@ function probeModel(): Uint8Array {
   const blocked = reorderInput(model, x)
   const bias = model.constant(fromNumbers('float32', [channels], Array.from({ length: channels }, (_, c) => c)))
   const walk = { kernelSize: [3, 3], stride: [1, 1], pads: [1, 1, 1, 1], dilation: [1, 1], groups: 1 } as const
-  const y = conv(model, blocked, w, walk, { bias, sum: blocked, relu: true })
+  const y = conv(model, blocked, w, walk, { bias, sum: blocked, activation: 'relu' })
   model.output('blocked', blocked, 'float32', image)
   model.output('y', reorderOutput(model, y, channels), 'float32', image)
   model.output('mean', globalAverage(model, blocked), 'float32', [1, channels, 1, 1])

@@ -2,7 +2,7 @@
 // batch 8 pass them and give wrong numbers), so nothing reaches nchwc.ts without one of these.
 
 import type { Conv2dAttrs, StaticShape } from '@dynconv/core'
-import { type Axis, subPixel } from './indices.ts'
+import type { Axis } from './indices.ts'
 import type { BlockedConv } from './nchwc.ts'
 
 /**
@@ -80,7 +80,7 @@ function reach(axis: Axis): number {
  * How the input gradient is computed from dY:
  * - 'turned' (stride 1): a convolution by the turned kernel;
  * - 'sparse' (a 1x1 kernel that skips pixels): a 1x1 convolution whose result is spread between zeros;
- * - 'subPixel' (other strides): a convolution to a channel for each residue, whose results are interleaved.
+ * - 'subPixel' (other strides): a convolution for each residue, whose results are interleaved.
  */
 export type InputGradForm = 'turned' | 'sparse' | 'subPixel'
 
@@ -88,33 +88,25 @@ export type InputGradForm = 'turned' | 'sparse' | 'subPixel'
 export function inputGradForm(c: ConvCase, kind: ConvKind | undefined): InputGradForm | undefined {
   if (kind === undefined || kind === 'stem') return undefined
   const { rows, columns } = c
-  if (rows.stride === 1 && columns.stride === 1) return pads(c, 'turned') ? 'turned' : undefined
+  if (rows.stride === 1 && columns.stride === 1) return turnedPads(c) ? 'turned' : undefined
   if (kind !== 'blocked' || c.groups !== 1) return undefined
-  if (rows.input % rows.stride !== 0 || columns.input % columns.stride !== 0) return undefined
   const whole = (axis: Axis): boolean => axis.kernel === 1 && axis.before === 0 && axis.output * axis.stride === axis.input
   if (whole(rows) && whole(columns)) return 'sparse'
-  return rows.dilation === 1 && columns.dilation === 1 && pads(c, 'subPixel') ? 'subPixel' : undefined
+  return rows.dilation === 1 && columns.dilation === 1 ? 'subPixel' : undefined
 }
 
-/** Padding [top, left, bottom, right] of dY in the input gradient; undefined where it would have to be cut instead. */
-export function pads(c: ConvCase, form: 'turned' | 'subPixel'): readonly [number, number, number, number] | undefined {
-  const along = form === 'turned' ? turnedPads : subPixelPads
-  const [rows, columns] = [along(c.rows), along(c.columns)]
+/** Padding [top, left, bottom, right] of dY in the turned input gradient; undefined where it would have to be cut instead. */
+export function turnedPads(c: ConvCase): readonly [number, number, number, number] | undefined {
+  const [rows, columns] = [padsAlong(c.rows), padsAlong(c.columns)]
   const all = [rows[0], columns[0], rows[1], columns[1]] as const
   return all.every((p) => p >= 0) ? all : undefined
 }
 
 // dx[h] = sum_u dy[h + before - u d] w[u] = sum_u' dy[h - (k-1) d + before + u' d] w[k-1-u']: a window that begins
 // (k-1) d - before ahead of h, so that many zeros before; and H outputs from P inputs fix those behind.
-function turnedPads(axis: Axis): readonly [number, number] {
+function padsAlong(axis: Axis): readonly [number, number] {
   const first = reach(axis) - 1 - axis.before
   return [first, axis.input - axis.output - first + reach(axis) - 1]
-}
-
-// The window of output a begins at a + first (subPixel), and H / s outputs come from P inputs.
-function subPixelPads(axis: Axis): readonly [number, number] {
-  const { first, size } = subPixel(axis)
-  return [-first, axis.input / axis.stride - axis.output + first + size - 1]
 }
 
 /** Whether the filter gradient can be computed from blocked dY (and blocked x, or a plain x for a stem). */

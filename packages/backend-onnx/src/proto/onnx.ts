@@ -44,7 +44,8 @@ export interface ValueInfoProto {
   readonly type: {
     readonly tensorType: {
       readonly elemType: number
-      readonly shape: { readonly dim: readonly { readonly dimValue?: number; readonly dimParam?: string }[] }
+      /** Left out where the engine may find out. */
+      readonly shape?: { readonly dim: readonly { readonly dimValue?: number; readonly dimParam?: string }[] }
     }
   }
 }
