@@ -68,11 +68,22 @@ export async function onnxRuntime(layer: Layer): Promise<readonly Contestant[]> 
   return contestants
 }
 
+const kept: unknown[] = []
+
 /** TensorFlow.js, started on the GPU object of `webgpu`. Its package finds that on `navigator` only. */
 export async function startTfjs(): Promise<typeof Tfjs> {
   const { create, globals } = await import('webgpu')
   Object.assign(globalThis, globals)
-  Object.defineProperty(globalThis, 'navigator', { value: { gpu: create([]), userAgent: '' }, configurable: true })
+  const gpu = create([])
+  // It keeps no adapter, and Dawn's must outlive their devices.
+  const adapters: (GPUAdapter | null)[] = []
+  const requestAdapter = async (options?: GPURequestAdapterOptions): Promise<GPUAdapter | null> => {
+    const adapter = await gpu.requestAdapter(options)
+    adapters.push(adapter)
+    return adapter
+  }
+  kept.push(gpu, adapters)
+  Object.defineProperty(globalThis, 'navigator', { value: { gpu: { requestAdapter }, userAgent: '' }, configurable: true })
   const tf = await import('@tensorflow/tfjs-core')
   await import('@tensorflow/tfjs-backend-webgpu')
   if (!(await tf.setBackend('webgpu'))) throw new Error('TensorFlow.js has no WebGPU backend here')

@@ -10,8 +10,9 @@ export interface TrainingData {
   readonly batches: readonly { readonly images: readonly number[]; readonly labels: readonly number[] }[]
 }
 
-// A step that the network survives without the warm-up that it has in the quickstart. At five times that, rounding errors
-// grow a hundredfold within a step, and any two engines part ways after four.
+// A step that the network survives without the warm-up that it has in the quickstart. At five times that, weights move so far
+// that within a few steps some ReLU falls on different sides of 0 on two engines, for they round differently, and from then on
+// their losses part ways.
 const lr = 0.02
 
 /** The loss of each step, and of the first batch afterwards. */
@@ -40,8 +41,8 @@ export function lossesDiffer(a: readonly number[], b: readonly number[]): string
   return a.length === b.length && worst <= tolerance ? undefined : `losses ${a.join(', ')} and ${b.join(', ')} differ by ${worst}`
 }
 
-/** Whether the network has learned something: the last step's loss is clearly below the first's. */
+/** Whether the network has learned something: the last step's loss is below the first's by more than chance. */
 export function hasLearned(list: readonly number[]): boolean {
   const steps = list.slice(0, -1)
-  return (steps.at(-1) ?? Number.POSITIVE_INFINITY) < (steps[0] ?? 0) * 0.95
+  return (steps.at(-1) ?? Number.POSITIVE_INFINITY) < (steps[0] ?? 0) * 0.98
 }

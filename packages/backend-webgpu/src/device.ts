@@ -42,6 +42,7 @@ export async function requestDevice(options: DeviceOptions = {}): Promise<Device
   const requiredFeatures = wantedFeatures.filter((name) => adapter.features.has(name))
   try {
     const device = await adapter.requestDevice({ label: 'dynconv', requiredFeatures, requiredLimits })
+    adapters.set(device, adapter)
     return { device, info: adapter.info, languageFeatures: gpu.wgslLanguageFeatures }
   } catch (cause) {
     throw new BackendUnavailableError(`webgpu: the adapter '${describe(adapter.info)}' gave no device: ${messageOf(cause)}`, { cause })
@@ -78,6 +79,7 @@ async function findGpu({ dawnFlags = [] }: DeviceOptions): Promise<GPU> {
 
 // Dawn's objects must outlive all that was made from them, or the process crashes when they are collected.
 const kept: GPU[] = []
+const adapters: WeakMap<GPUDevice, GPUAdapter> = new WeakMap()
 
 interface Dawn {
   readonly create: (flags: string[]) => GPU

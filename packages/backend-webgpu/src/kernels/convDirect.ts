@@ -13,7 +13,7 @@
 // the channels that are summed over.
 
 import { itemKernel, kernel, type Kernel, loaded, reads, stored, writes } from '../wgsl/kernel.ts'
-import { type Bias, biasBinding, type ConvShape, perGroup, weightSize } from './convShape.ts'
+import { type Bias, biasBinding, convMacs, type ConvShape, perGroup, weightSize } from './convShape.ts'
 
 /** The walk along one axis. */
 export interface Axis {
@@ -141,8 +141,16 @@ export interface Tile {
   readonly quads: number
 }
 
-// Multiply-adds of the unrolled text: what compiles in about a second.
-const maxUnrolled = 900
+// Multiply-adds of the unrolled text, which takes a bit more than a millisecond each to compile: half of what is fastest where
+// a whole run of the layer takes no longer than the compilation of the long text.
+const unrolled = { small: 450, large: 900 }
+const largeMacs = 2 ** 26
+
+/** How long the text of a layer's tile may be. */
+export function unrollLimit(shape: ConvShape): number {
+  return convMacs(shape) < largeMacs ? unrolled.small : unrolled.large
+}
+
 // Accumulators, and rows or columns of a tile.
 const maxTile = 98
 const maxSide = 8
@@ -152,7 +160,7 @@ const maxSide = 8
 const price = { pixel: 25, weights: 58, multiplyAdd: 8, carry: 12 }
 
 /** A tile for these walks: the one that costs least for each element of the result, rims included. */
-export function tileFor(rows: Axis, columns: Axis, quads: number): Tile {
+export function tileFor(rows: Axis, columns: Axis, quads: number, maxUnrolled: number): Tile {
   const taps = Math.max(1, rows.taps.length * columns.taps.length)
   const sides = (count: number): readonly number[] => Array.from({ length: Math.min(maxSide, Math.max(1, count)) }, (_, i) => i + 1)
   const span = (axis: Axis, tile: number): number => new Set(Array.from({ length: tile }, (_, u) => axis.taps.map(({ offset }) => u * axis.inStep + offset)).flat()).size

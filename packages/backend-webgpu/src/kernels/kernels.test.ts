@@ -4,7 +4,7 @@
 import { expect, test } from 'vitest'
 import { fold, literal, type Target } from '../wgsl/kernel.ts'
 import { denseLayout } from '../wgsl/views.ts'
-import { backwardAxes, convDirectKernel, forwardAxis, tileFor } from './convDirect.ts'
+import { backwardAxes, convDirectKernel, forwardAxis, tileFor, unrollLimit } from './convDirect.ts'
 import { convPlainKernel } from './convPlain.ts'
 import type { ConvShape } from './convShape.ts'
 import { aggregateKernel } from './dynamic.ts'
@@ -412,11 +412,13 @@ test('tiles of dy, transformed', () => {
 test('tiles waste little and stay within the length of a text', () => {
   const of = (size: number, kernel: number, quads: number): unknown => {
     const s = { ...shape, inSize: [size, size], outSize: [size, size], kernelSize: [kernel, kernel] } as const
-    return tileFor(forwardAxis(s, 0), forwardAxis(s, 1), quads)
+    return tileFor(forwardAxis(s, 0), forwardAxis(s, 1), quads, 900)
   }
   expect(of(56, 3, 16)).toEqual({ rows: 7, columns: 7, quads: 2 })
   expect(of(16, 3, 16)).toEqual({ rows: 4, columns: 8, quads: 2 })
   expect(of(7, 3, 1)).toEqual({ rows: 7, columns: 7, quads: 1 })
+  const small = tileFor(forwardAxis({ ...shape, outSize: [16, 16] }, 0), forwardAxis({ ...shape, outSize: [16, 16] }, 1), 4, unrollLimit(shape))
+  expect(9 * small.rows * small.columns * small.quads).toBeLessThanOrEqual(450)
   expect(of(28, 7, 2)).toEqual({ rows: 4, columns: 4, quads: 1 })
 })
 

@@ -12,6 +12,7 @@ import {
   packedSize,
   packKernel,
   tileFor,
+  unrollLimit,
 } from '../kernels/convDirect.ts'
 import { type Bias, type ConvShape, perGroup, weightSize } from '../kernels/convShape.ts'
 import { convTiledKernel, filterGradSplit, filterGradTiledKernel, inputGradTiledKernel, mixesOnLoad } from '../kernels/convTiled.ts'
@@ -128,7 +129,7 @@ function forward(context: Context, shape: ConvShape, x: Value, weights: Weights,
   }
   if (algorithm === 'direct') {
     const [rows, columns] = [forwardAxis(shape, 0), forwardAxis(shape, 1)]
-    const tile = tileFor(rows, columns, Math.ceil(perGroup(shape)[1] / 4))
+    const tile = tileFor(rows, columns, Math.ceil(perGroup(shape)[1] / 4), unrollLimit(shape))
     context.dispatch(convDirectKernel({ shape, direction: 'forward', rows, columns, tile, bias: bias.kind }), x, weights.packed('forward'), y, ...rest)
     return y
   }
@@ -156,7 +157,7 @@ function inputGrad(context: Context, shape: ConvShape, dy: Value, weights: Weigh
   const packed = weights.packed('backward')
   for (const rows of backwardAxes(shape, 0)) {
     for (const columns of backwardAxes(shape, 1)) {
-      const tile = tileFor(rows, columns, Math.ceil(perGroup(shape)[0] / 4))
+      const tile = tileFor(rows, columns, Math.ceil(perGroup(shape)[0] / 4), unrollLimit(shape))
       context.dispatch(convDirectKernel({ shape, direction: 'backward', rows, columns, tile, bias: 'none' }), dy, packed, dx)
     }
   }

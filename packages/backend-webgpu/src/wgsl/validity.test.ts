@@ -34,6 +34,8 @@ const programs: Readonly<Record<string, Program>> = {
     fn: (a, b) => a.add(b).mul(b).sub(a).div(b).min(a).max(b).pow(b).neg().abs().exp().log().sqrt().rsqrt().tanh().sigmoid().relu().clamp(-1, 2),
     shapes: [[3, 8], [8]],
   },
+  roundedOnce: { fn: (a, b) => a.add(1).mul(b).relu().min(a).max(b).sub(0.1).neg().abs(), shapes: [[3, 8], [8]] },
+  roundedOnceOdd: { fn: (a, b) => a.mul(0.3).relu().min(b).max(b), shapes: [[3, 5], [5]] },
   comparisons: { fn: (a, b) => a.less(b).select(a, b.compare('notEqual', a).cast(a.dtype)), shapes: [[5], [5]] },
   moving: { fn: (a, b) => concat([a.transpose().slice([1, 0], [2, 2], [1, 1]), b.pad([0, 0], [1, 0], 1)], 0), shapes: [[3, 4], [2, 2]] },
   reductions: { fn: (a) => a.sum([1], true).add(a.maxOver([0], true)).add(a.softmax(1)).add(a.logSoftmax(0)), shapes: [[3, 200]] },
