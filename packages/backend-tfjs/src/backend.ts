@@ -40,6 +40,8 @@ export interface TfjsOptions {
   readonly engine?: EngineName
   /** `program` needs TensorFlow's native library, and is taken where that is there unless told otherwise. */
   readonly executor?: 'program' | 'composed'
+  /** Whether `program` tries the forms of large dynamic convolutions and keeps what it found in the user's cache; true unless given. */
+  readonly probe?: boolean
   /** Whether TensorFlow may print what it thinks about at start; false unless given. */
   readonly verbose?: boolean
 }
@@ -61,17 +63,17 @@ export async function tfjs(options: TfjsOptions = {}): Promise<Backend> {
   if (!tf.getBackend()) throw new BackendUnavailableError("tfjs: the given tf has no engine; import one (for example '@tensorflow/tfjs-backend-wasm') and call tf.setBackend()")
   const ledger = new MemoryLedger()
   const wanted = options.executor ?? (tf.getBackend() === 'tensorflow' ? 'program' : 'composed')
-  const executor = wanted === 'program' ? await programOn(tf, ledger) : await composedExecutor(tf, ledger)
+  const executor = wanted === 'program' ? await programOn(tf, ledger, options.probe ?? true) : await composedExecutor(tf, ledger)
   return new TfjsBackend(executor, ledger, refusals)
 }
 
-async function programOn(tf: Tf, ledger: MemoryLedger): Promise<Executor> {
+async function programOn(tf: Tf, ledger: MemoryLedger, probe: boolean): Promise<Executor> {
   if (tf.getBackend() !== 'tensorflow') {
     throw new BackendUnavailableError(`tfjs: executor 'program' needs TensorFlow's native library (@tensorflow/tfjs-node-gpu or tfjs-node); the engine is '${tf.getBackend()}', which runs executor 'composed'`)
   }
   // Only here, so that browsers never see what needs Node.
   const { programExecutor } = await import('./program/executor.node.ts')
-  return programExecutor(tf, ledger)
+  return programExecutor(tf, ledger, { probe })
 }
 
 /** The backend over an executor. */

@@ -84,7 +84,7 @@ function withBias(p: ProgramPrimitives, y: TfValue, bias: TfValue, groups: numbe
 }
 
 /** How TensorFlow would name this padding: VALID for none, SAME where both mean the same pixels; undefined: it has no name. */
-export function paddingOf({ stride, padding, dilation }: Conv2dAttrs, kernelSize: Size2d): 'VALID' | 'SAME' | undefined {
+export function paddingOf({ stride, padding, dilation }: Pick<Conv2dAttrs, 'stride' | 'padding' | 'dilation'>, kernelSize: Size2d): 'VALID' | 'SAME' | undefined {
   if (padding.every((n) => n === 0)) return 'VALID'
   if (!isOne(stride)) return undefined
   const reach = [dilation[0] * (kernelSize[0] - 1), dilation[1] * (kernelSize[1] - 1)] as const

@@ -6,15 +6,17 @@ import { probeQuirks } from '../composed/quirks.ts'
 import type { Tf } from '../composed/tf.ts'
 import { type Executor, isHost, type Loaded, type Resident, type RunInput } from '../executor.ts'
 import { bindingOf } from './binding.node.ts'
-import { chooseForms } from './forms.ts'
+import { type Forms, tableForms } from './forms.ts'
 import { joinsWhenPaid, Member, type Platform } from './group.node.ts'
-import type { Target } from './lowering.ts'
+import { probingForms } from './probe.node.ts'
 import { SessionState } from './state.ts'
 
 /** What may be chosen instead of what was measured. */
 export interface ProgramChoices {
-  /** How dynamic convolutions are computed; the table of forms.ts unless given. */
-  readonly forms?: Target['forms']
+  /** How dynamic convolutions are computed; what is fastest when tried unless given. */
+  readonly forms?: Forms
+  /** Whether forms are tried; only the table of forms.ts is asked where not. */
+  readonly probe?: boolean
   /** Which programs share a session; see group.node.ts. */
   readonly joins?: Platform['joins']
 }
@@ -24,9 +26,9 @@ export async function programExecutor(tf: Tf, ledger: MemoryLedger, choices: Pro
   const binding = bindingOf(tf)
   const quirks = await probeQuirks(tf)
   const device = binding.isUsingGpuDevice() ? 'gpu' : 'cpu'
-  const target: Target = { device, forms: choices.forms ?? ((layer) => chooseForms(layer, device)) }
-  const platform: Platform = { binding, quirks, target, ledger, joins: choices.joins ?? joinsWhenPaid }
   const version = binding.TF_Version ?? 'of unknown version'
+  const forms = choices.forms ?? (choices.probe === false ? tableForms(device) : probingForms({ binding, quirks, device, version }))
+  const platform: Platform = { binding, quirks, target: { forms }, ledger, joins: choices.joins ?? joinsWhenPaid }
   return {
     name: 'program',
     capabilities: {

@@ -1,78 +1,134 @@
-// How each dynamic convolution and each of its gradients is computed: a table from measurements on TensorFlow 2.15 with oneDNN
-// on two cores (batches of 1, 8 and 64; 16 to 512 channels; 7 to 56 pixels). All forms give the same result. On a graphics
-// card a loop costs a launch for each sample, so everything goes in one there.
+// Which form each dynamic convolution and each of its gradients takes: candidates from a table, the likeliest first. The table
+// is from measurements on TensorFlow 2.15 with oneDNN on two cores, with AVX2 and with AVX-512 (batches of 1, 8 and 64; 16 to
+// 512 channels; 7 to 56 pixels); where the two differ, or a size decides, there are several candidates, and probe.node.ts
+// tries them. All forms give the same result. On a graphics card a loop costs a launch for each sample, so everything goes in
+// one there; that is reasoning, until it is measured.
 
-import type { Size2d } from '@dynconv/core'
+import type { Padding2d, Size2d } from '@dynconv/core'
 
 /** A dynamic convolution of one group without dilation. */
 export interface DynamicLayer {
   readonly batch: number
+  readonly numBases: number
   readonly inChannels: number
   readonly outChannels: number
+  readonly kernelSize: Size2d
   readonly inputSize: Size2d
   readonly outputSize: Size2d
   readonly stride: Size2d
-  /** Whether the gradient of x is a forward convolution with kernels turned round. */
-  readonly flips: boolean
+  readonly padding: Padding2d
 }
 
 /**
  * - loop: a convolution for each sample.
- * - grouped: the samples side by side as channels, [1, H, W, B C], in one convolution with B groups.
+ * - grouped: samples side by side as channels, in one convolution with a group for each.
  * - columns: every pixel's neighbourhood as a row, one product of matrices for each sample.
+ * - taps: the same tap by tap, each with its own part of the kernels.
  */
-export type ForwardForm = 'loop' | 'grouped' | 'columns'
+export type ForwardForm = 'loop' | 'grouped' | 'columns' | 'taps'
 
 /**
  * - loop: a gradient kernel for each sample.
+ * - grouped: samples side by side as channels; cuDNN only.
  * - flipped: a grouped forward convolution of dY with kernels turned round.
  * - columns: dY times each kernel, the rows added up where they were read.
  */
-export type InputGradForm = 'loop' | 'flipped' | 'columns'
+export type InputGradForm = 'loop' | 'grouped' | 'flipped' | 'columns'
 
 /**
  * - loop: a gradient kernel for each sample.
+ * - grouped: samples side by side as channels; cuDNN only.
  * - rows: columns of x shifted along the width only, dY shifted along the height.
  * - columns: neighbourhoods of x times dY.
  */
-export type KernelGradForm = 'loop' | 'rows' | 'columns'
+export type KernelGradForm = 'loop' | 'grouped' | 'rows' | 'columns'
 
-/** A choice for all three. */
-export interface Forms {
+/** The forms of each of the three. */
+export interface FormNames {
   readonly forward: ForwardForm
   readonly inputGrad: InputGradForm
   readonly kernelGrad: KernelGradForm
 }
 
-/** The forms for a layer. */
-export function chooseForms(layer: DynamicLayer, device: 'cpu' | 'gpu'): Forms {
-  const strided = layer.stride[0] !== 1 || layer.stride[1] !== 1
-  if (device === 'gpu') return { forward: 'grouped', inputGrad: strided ? 'loop' : 'columns', kernelGrad: 'columns' }
-  const narrow = Math.min(layer.inChannels, layer.outChannels) < 64
+/** What is computed in a form. */
+export type FormKind = keyof FormNames
+
+/** The kinds. */
+export const formKinds: readonly FormKind[] = ['forward', 'inputGrad', 'kernelGrad']
+
+/** A form. */
+export interface Form<F extends string = string> {
+  readonly name: F
+  /** How many samples stand side by side in a grouped or flipped convolution; all unless given. */
+  readonly together?: number
+}
+
+/** A choice, with what to say of it after its name. */
+export interface Choice<F extends string = string> {
+  readonly form: Form<F>
+  readonly why: string
+}
+
+/** Chooses. */
+export type Forms = { readonly [K in FormKind]: (layer: DynamicLayer) => Choice<FormNames[K]> }
+
+/** The forms among which one is the best for a layer. */
+export type Candidates = { readonly [K in FormKind]: readonly Form<FormNames[K]>[] }
+
+/** The first of each list of candidates. */
+export function tableForms(device: 'cpu' | 'gpu'): Forms {
+  const first = <K extends FormKind>(kind: K): Forms[K] => ((layer) => ({ form: candidates(layer, device)[kind][0] ?? { name: 'loop' }, why: '' })) as Forms[K]
+  return { forward: first('forward'), inputGrad: first('inputGrad'), kernelGrad: first('kernelGrad') }
+}
+
+/** What is worth trying, the likeliest first. */
+export function candidates(layer: DynamicLayer, device: 'cpu' | 'gpu'): Candidates {
+  const { batch, inChannels, outChannels, kernelSize, outputSize, stride, padding } = layer
+  const strided = stride[0] !== 1 || stride[1] !== 1
+  const flips = !strided && padding.every((n, i) => n < (kernelSize[i < 2 ? 0 : 1]))
+  const together = device === 'gpu' ? batch : sideBySideSamples(batch, Math.max(inChannels, outChannels))
   // The side of a square of as many pixels.
-  const side = Math.sqrt(layer.outputSize[0] * layer.outputSize[1])
+  const side = Math.sqrt(outputSize[0] * outputSize[1])
+  const wide = Math.min(inChannels, outChannels) >= 64
+  const list = <F extends string>(names: readonly F[], without: readonly F[]): readonly Form<F>[] =>
+    names.filter((name) => !without.includes(name)).map((name) => (name === 'grouped' || name === 'flipped' ? { name, together } : { name }))
+  const row = table(device, batch, wide, strided, side)
+  const alone = together === 1
   return {
-    forward: forwardForm(layer, narrow, strided, side),
-    inputGrad: inputGradForm(layer, narrow, strided, side),
-    kernelGrad: kernelGradForm(layer, narrow, strided, side),
+    forward: list(row.forward, [...(alone ? (['grouped'] as const) : []), ...(strided ? (['taps'] as const) : [])]),
+    inputGrad: list(row.inputGrad, [...(flips && !alone ? [] : (['flipped'] as const)), ...(strided ? (['columns'] as const) : [])]),
+    kernelGrad: list(row.kernelGrad, strided ? ['rows'] : []),
   }
 }
 
-function forwardForm({ batch, inChannels }: DynamicLayer, narrow: boolean, strided: boolean, side: number): ForwardForm {
-  if (batch === 1) return 'loop'
-  if (narrow) return strided || side > 8 ? 'grouped' : 'columns'
-  return !strided && side <= 8 && (inChannels <= 64 || inChannels >= 512) ? 'columns' : 'loop'
+type Row = { readonly [K in FormKind]: readonly FormNames[K][] }
+
+function table(device: 'cpu' | 'gpu', batch: number, wide: boolean, strided: boolean, side: number): Row {
+  if (device === 'gpu') return { forward: ['grouped', 'columns'], inputGrad: ['columns', 'loop', 'grouped', 'flipped'], kernelGrad: ['columns', 'grouped'] }
+  const small = side <= 8
+  const middle = side <= 16
+  if (batch === 1) return { forward: small ? ['taps', 'columns', 'loop'] : ['loop'], inputGrad: ['loop', 'columns'], kernelGrad: ['columns', 'loop'] }
+  if (!wide) {
+    return {
+      forward: small ? ['grouped', 'columns', 'loop'] : ['grouped', 'loop'],
+      inputGrad: ['flipped', 'loop'],
+      kernelGrad: strided ? ['columns', 'loop'] : middle ? ['rows', 'columns'] : ['loop', 'rows', 'columns'],
+    }
+  }
+  return {
+    forward: small ? ['taps', 'columns', 'loop', 'grouped'] : middle ? ['taps', 'loop', 'grouped'] : ['loop', 'grouped'],
+    inputGrad: small ? ['columns', 'flipped', 'loop'] : ['loop', 'flipped'],
+    kernelGrad: small ? ['columns', 'rows', 'loop'] : middle || batch <= 16 ? ['columns', 'rows', 'loop'] : ['loop', 'rows', 'columns'],
+  }
 }
 
-function inputGradForm({ batch, flips }: DynamicLayer, narrow: boolean, strided: boolean, side: number): InputGradForm {
-  if (strided || batch === 1) return 'loop'
-  if (side <= 8) return 'columns'
-  return narrow && flips ? 'flipped' : 'loop'
+/** How many samples stand side by side: with more channels than 512 the lines of a pixel push each other out of the cache. */
+function sideBySideSamples(batch: number, channels: number): number {
+  return divisorUpTo(batch, Math.max(1, Math.min(16, Math.floor(512 / channels))))
 }
 
-function kernelGradForm({ batch }: DynamicLayer, narrow: boolean, strided: boolean, side: number): KernelGradForm {
-  if (strided) return side <= 8 || narrow ? 'columns' : 'loop'
-  if (side <= 8) return 'columns'
-  if (narrow) return 'rows'
-  return side <= 16 || batch <= 16 ? 'columns' : 'loop'
+/** The largest divisor of n that is at most `limit`. */
+export function divisorUpTo(n: number, limit: number): number {
+  for (let d = Math.min(n, limit); d > 1; d--) if (n % d === 0) return d
+  return 1
 }

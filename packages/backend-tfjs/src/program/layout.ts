@@ -13,6 +13,9 @@ export const hwio: Layout = [2, 3, 1, 0]
 /** Bases [K, O, I, kh, kw] as [K, kh, kw, I, O]. */
 export const basesLayout: Layout = [0, 3, 4, 2, 1]
 
+/** Bases [K, O, I, kh, kw] as [kh, kw, K, I, O]. */
+export const tapsLayout: Layout = [3, 4, 0, 2, 1]
+
 /** Axes as they stand. */
 export function plain(rank: number): Layout {
   return range(rank)

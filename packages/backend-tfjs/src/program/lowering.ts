@@ -7,7 +7,7 @@ import { type Graph, GraphError, isFloat, type HostTensor, type Node, type NodeO
 import { kernelTable } from '../kernels/table.ts'
 import { computed } from '../kernels/elementwise.ts'
 import { nth, product, sameSizes } from '../kernels/shared.ts'
-import type { DynamicLayer, Forms } from './forms.ts'
+import type { Forms } from './forms.ts'
 import type { TfValue } from './graph.ts'
 import { between, isPlain, keyOf, type Layout, plain, storedShape } from './layout.ts'
 import type { ProgramPrimitives } from './primitives.ts'
@@ -20,9 +20,8 @@ export type ProgramKernels = { readonly [K in OpName]?: ProgramKernel<K> }
 
 /** The machine that a program is written for. */
 export interface Target {
-  readonly device: 'cpu' | 'gpu'
   /** How dynamic convolutions are computed on it. */
-  readonly forms: (layer: DynamicLayer) => Forms
+  readonly forms: Forms
 }
 
 interface Form {

@@ -87,7 +87,7 @@ export function programPrimitives(graph: TfGraph, quirks: ProgramQuirks): Progra
       const times = shape.map((d, i) => (full[i] === d ? 1 : d))
       return graph.one('Tile', [p.reshape(x, full), graph.ints(times)], { ...T(x), Tmultiples: index }, x.dtype, shape)
     },
-    slice: (x, starts, sizes) => graph.one('Slice', [x, graph.ints(starts), graph.ints(sizes)], { ...T(x), Index: index }, x.dtype, sizes),
+    slice: (x, starts, sizes) => sameSizes(x.shape, sizes) ? x : graph.one('Slice', [x, graph.ints(starts), graph.ints(sizes)], { ...T(x), Index: index }, x.dtype, sizes),
     stridedSlice: (x, starts, sizes, steps) => {
       const ends = starts.map((start, i) => start + (nth(sizes, i) - 1) * nth(steps, i) + 1)
       return graph.one('StridedSlice', [x, graph.ints(starts), graph.ints(ends), graph.ints(steps)], { ...T(x), Index: index }, x.dtype, sizes)

@@ -1,4 +1,7 @@
-import { type Backend, type Graph, GraphBuilder, MemoryLedger, ops, randomGraph, tensor } from '@dynconv/core'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { type Backend, dynamicConv2d, gradients, type Graph, GraphBuilder, MemoryLedger, ops, randomGraph, tensor } from '@dynconv/core'
 import { describe, expect, test } from 'vitest'
 import { tfjs, TfjsBackend } from '../backend.ts'
 import { loadTf } from '../load.ts'
@@ -8,12 +11,26 @@ import { testedEngines } from '../testing/engines.ts'
 import { smallBatch, smallStep, smallTraining } from '../testing/net.ts'
 import { buildBundle } from './build.ts'
 import type { ProgramChoices } from './executor.node.ts'
-import { chooseForms, type Forms } from './forms.ts'
+import { type Candidates, candidates, type DynamicLayer, type FormNames, type Forms, tableForms } from './forms.ts'
 import type { TfNode } from './graph.ts'
 import type { Target } from './lowering.ts'
 import { encodeSavedModel } from './proto.ts'
 
-const cpu = { device: 'cpu', forms: (layer: Parameters<typeof chooseForms>[0]) => chooseForms(layer, 'cpu') } as const
+const cpu: Target = { forms: tableForms('cpu') }
+
+function fixed({ forward, inputGrad, kernelGrad }: FormNames, together?: number): Forms {
+  const beside = together === undefined ? {} : { together }
+  return {
+    forward: () => ({ form: { name: forward, ...beside }, why: '' }),
+    inputGrad: () => ({ form: { name: inputGrad, ...beside }, why: '' }),
+    kernelGrad: () => ({ form: { name: kernelGrad, ...beside }, why: '' }),
+  }
+}
+
+function layerOf(channels: number, side: number, batch: number, stride: number = 1): DynamicLayer {
+  const size = [side, side] as const
+  return { batch, numBases: 4, inChannels: channels, outChannels: channels, kernelSize: [3, 3], inputSize: [side * stride, side * stride], outputSize: size, stride: [stride, stride], padding: [1, 1, 1, 1] }
+}
 
 type Program = ReturnType<typeof buildBundle>['programs'][number]
 
@@ -48,8 +65,8 @@ describe('a program', () => {
   })
 
   test('moves images of a dynamic network only where its forms do', async () => {
-    const loops: Forms = { forward: 'loop', inputGrad: 'loop', kernelGrad: 'loop' }
-    const nodes = needed(build(await smallStep(true), { device: 'cpu', forms: () => loops }))
+    const loops = fixed({ forward: 'loop', inputGrad: 'loop', kernelGrad: 'loop' })
+    const nodes = needed(build(await smallStep(true), { forms: loops }))
     const transposed = nodes.filter((n) => n.op === 'Transpose' && (n.inputs[0]?.shape.length ?? 0) >= 4)
     expect(transposed.map((n) => n.inputs[0]?.shape)).toEqual([[4, 3, 8, 8]])
     // The stem, the shortcut, and four samples in four layers.
@@ -75,15 +92,20 @@ describe('a program', () => {
     expect(text).toContain('\n\u0001a\u0012\u0004NoOp\u001a\u0002^b*\u0007\n\u0001T\u0012\u00020\u0001')
   })
 
-  test('its forms follow the table', () => {
-    const layer = (channels: number, side: number, batch: number, stride: number = 1) =>
-      chooseForms({ batch, inChannels: channels, outChannels: channels, inputSize: [side * stride, side * stride], outputSize: [side, side], stride: [stride, stride], flips: true }, 'cpu')
-    expect(layer(16, 32, 64)).toEqual({ forward: 'grouped', inputGrad: 'flipped', kernelGrad: 'rows' })
-    expect(layer(64, 8, 64)).toEqual({ forward: 'columns', inputGrad: 'columns', kernelGrad: 'columns' })
-    expect(layer(64, 56, 8)).toEqual({ forward: 'loop', inputGrad: 'loop', kernelGrad: 'columns' })
-    expect(layer(128, 16, 64, 2)).toEqual({ forward: 'loop', inputGrad: 'loop', kernelGrad: 'loop' })
-    expect(layer(512, 7, 1).forward).toBe('loop')
-    expect(chooseForms({ batch: 8, inChannels: 64, outChannels: 64, inputSize: [56, 56], outputSize: [56, 56], stride: [1, 1], flips: true }, 'gpu').forward).toBe('grouped')
+  test('has the candidates of its forms from the table, and no form that the layer does not allow', () => {
+    const names = (layer: DynamicLayer, device: 'cpu' | 'gpu' = 'cpu'): readonly string[] => Object.values(candidates(layer, device)).map((forms) => forms.map((f) => f.name).join(' '))
+    expect(names(layerOf(16, 32, 64))).toEqual(['grouped loop', 'flipped loop', 'loop rows columns'])
+    expect(names(layerOf(64, 56, 8))).toEqual(['loop grouped', 'loop flipped', 'columns rows loop'])
+    expect(names(layerOf(128, 16, 64, 2))).toEqual(['loop grouped', 'loop', 'columns loop'])
+    expect(names(layerOf(512, 7, 1))).toEqual(['taps columns loop', 'loop columns', 'columns loop'])
+    expect(names({ ...layerOf(16, 32, 4), padding: [3, 1, 1, 1] })[1]).toBe('loop')
+    expect(names(layerOf(64, 56, 8), 'gpu')[0]).toBe('grouped columns')
+  })
+
+  test('has as many samples side by side as their channels leave room for', () => {
+    const together = (channels: number, batch: number): number | undefined => candidates(layerOf(channels, 32, batch), 'cpu').forward.find((f) => f.name === 'grouped')?.together
+    expect([together(16, 64), together(32, 64), together(64, 64), together(16, 12), together(16, 17), together(512, 8)]).toEqual([16, 16, 8, 12, undefined, undefined])
+    expect(candidates(layerOf(64, 32, 64), 'gpu').forward[0]?.together).toBe(64)
   })
 
   test('of random graphs is written without a node that is read before it is made', () => {
@@ -105,12 +127,12 @@ describe.each([...native])('$title', ({ options }) => {
     return new TfjsBackend(await programExecutor(tf, ledger, choices), ledger, [])
   }
 
-  test.each<Forms>([
+  test.each<FormNames>([
     { forward: 'loop', inputGrad: 'loop', kernelGrad: 'loop' },
     { forward: 'grouped', inputGrad: 'loop', kernelGrad: 'columns' },
     { forward: 'columns', inputGrad: 'loop', kernelGrad: 'columns' },
   ])('every dynamic convolution agrees with the oracle in forms $forward, $inputGrad, $kernelGrad', async (forms) => {
-    const backend = await withChoices({ forms: () => forms })
+    const backend = await withChoices({ forms: fixed(forms) })
     const failures: string[] = []
     for (const c of families['dynamic convolution and its gradients'] ?? []) {
       const found = await difference(backend, c).catch((error: unknown) => String(error))
@@ -120,11 +142,11 @@ describe.each([...native])('$title', ({ options }) => {
     await backend.dispose()
   })
 
-  test.each<Forms>([
-    { forward: 'columns', inputGrad: 'columns', kernelGrad: 'rows' },
+  test.each<FormNames>([
+    { forward: 'taps', inputGrad: 'columns', kernelGrad: 'rows' },
     { forward: 'grouped', inputGrad: 'flipped', kernelGrad: 'rows' },
   ])('those of stride 1 also in forms $forward, $inputGrad, $kernelGrad', async (forms) => {
-    const backend = await withChoices({ forms: () => forms })
+    const backend = await withChoices({ forms: fixed(forms) })
     const failures: string[] = []
     for (const c of families['dynamic convolution and its gradients'] ?? []) {
       if (!c.name.includes('stride [1, 1]') || c.name.includes('padding [0, 2, 1, 0]')) continue
@@ -133,6 +155,47 @@ describe.each([...native])('$title', ({ options }) => {
     }
     expect(failures).toEqual([])
     await backend.dispose()
+  })
+
+  test('samples stand side by side in twos as well', async () => {
+    const backend = await withChoices({ forms: fixed({ forward: 'grouped', inputGrad: 'flipped', kernelGrad: 'rows' }, 2) })
+    const found = await difference(backend, {
+      name: 'side by side',
+      fn: (x, bases, pi) => {
+        const y = dynamicConv2d(x, bases, pi, { padding: 1 })
+        return [y, ...gradients(y.mul(y).sum(), [x, bases, pi])].flatMap((t) => t ?? [])
+      },
+      inputs: [randn([6, 3, 7, 5], 1), randn([2, 4, 3, 3, 3], 2), randn([6, 2], 3)],
+      roundings: 600,
+    })
+    expect(found).toBeUndefined()
+    await backend.dispose()
+  })
+
+  test('forms are tried once, those that TensorFlow refuses are passed over, and what was found is kept in a file', async () => {
+    const { tf } = await loadTf(options.engine, { verbose: false })
+    const { bindingOf } = await import('./binding.node.ts')
+    const { probingForms } = await import('./probe.node.ts')
+    const folder = mkdtempSync(path.join(tmpdir(), 'dynconv-forms-'))
+    const file = path.join(folder, 'cache', 'forms.json')
+    const layer = layerOf(8, 6, 4)
+    const platform = { binding: bindingOf(tf), quirks: { losesNaN: false }, device: 'cpu', version: '2', file, leastMacs: 0 } as const
+    const list: Candidates = { forward: [{ name: 'loop' }, { name: 'columns' }], inputGrad: [{ name: 'loop' }], kernelGrad: [{ name: 'rows' }, { name: 'columns' }] }
+    const forms = probingForms({ ...platform, candidates: () => list })
+    const first = forms.forward(layer)
+    expect(first.why).toMatch(/^ \(tried: (loop|columns) [\d.]+ ms, (loop|columns) [\d.]+ ms\)$/)
+    expect(forms.inputGrad(layer)).toEqual({ form: { name: 'loop' }, why: '' })
+    // With steps the sizes of `rows` do not fit together.
+    expect(forms.kernelGrad(layerOf(8, 3, 4, 2)).form.name).toBe('columns')
+    expect(Object.keys(JSON.parse(readFileSync(file, 'utf8')))).toHaveLength(2)
+    expect(forms.forward(layer)).toEqual(first)
+    const again = probingForms({ ...platform, candidates: () => list })
+    expect(again.forward(layer)).toEqual(first)
+    writeFileSync(file, '{"damaged":')
+    const anew = probingForms({ ...platform, candidates: () => list })
+    expect(['loop', 'columns']).toContain(anew.forward(layer).form.name)
+    expect(Object.keys(JSON.parse(readFileSync(file, 'utf8')))).toHaveLength(1)
+    rmSync(folder, { recursive: true })
   })
 
   test.each([false, true])('a residual network (dynamic: %s) trains as on the oracle', async (dynamic) => {
