@@ -3,10 +3,11 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect, test } from 'vitest'
 import { betterOf, type Budget, checkBudget, readBudget } from './budget.ts'
+import type { Ratio } from './report.ts'
 import { row } from './testing/reports.ts'
 import { allWorkloads } from './workloads.ts'
 
-const toStatic = (value: number, spread = 0.01): { value: number; spread: number; against: string } => ({ value, spread, against: 'static' })
+const toStatic = (value: number, spread = 0.01, pairs = 9): Ratio => ({ value, spread, pairs, against: 'static' })
 const budget: Budget = { about: 'a test', margin: 0.1, entries: [{ workload: 'work', variant: 'dynamic', metric: 'toStatic', most: 1.2 }] }
 const verdict = (...rows: Parameters<typeof checkBudget>[0]['rows']): string | undefined => checkBudget({ rows }, budget)[0]?.verdict
 
@@ -21,6 +22,7 @@ test('a noisy ratio and one that is not there do not pass', () => {
   const base = row({ name: 'dynamic', samples: [1] })
   expect(verdict({ ...base, toStatic: toStatic(1.1, 0.9) })).toBe('noisy')
   expect(verdict({ ...base, toStatic: toStatic(Number.NaN, Number.NaN) })).toBe('noisy')
+  expect(verdict({ ...base, toStatic: toStatic(1.1, 0, 2) })).toBe('noisy')
   expect(verdict(base)).toBe('missing')
   expect(verdict()).toBe('missing')
 })

@@ -4,7 +4,7 @@
 
 import { FormatError } from '@dynconv/core'
 import { readFileBytes } from '@dynconv/core/node'
-import { isNoisy, type Report, type Row } from './report.ts'
+import { isNoisy, type Report, type Row, type Uncertain } from './report.ts'
 
 /** What a budget can bound. */
 export const budgetMetrics = ['toStatic', 'toPeer', 'toStaticAndBases', 'memoryToStaticAndBases'] as const
@@ -60,12 +60,13 @@ export function betterOf(first: readonly BudgetVerdict[], second: readonly Budge
   })
 }
 
-function measured(row: Row, { metric, peer = '' }: BudgetEntry): { readonly value: number; readonly spread: number } | undefined {
+function measured(row: Row, { metric, peer = '' }: BudgetEntry): Uncertain | undefined {
   if (metric === 'toStatic') return row.toStatic
   if (metric === 'toPeer') return Object.hasOwn(row.toPeers, peer) ? row.toPeers[peer] : undefined
   const value = row[metric]
-  // Set against a count or a peak, not pair by pair: the row's own spread stands for the ratio's.
-  return value === undefined ? undefined : { value, spread: metric === 'toStaticAndBases' ? row.spread * value : 0 }
+  if (value === undefined) return undefined
+  // Set against a count, not pair by pair: the row's own spread stands for the ratio's. Peaks are measured once.
+  return metric === 'toStaticAndBases' ? { value, spread: row.spread * value, pairs: row.samplesMs.length } : { value, spread: 0, pairs: Number.POSITIVE_INFINITY }
 }
 
 /** Reads a budget. @throws FormatError that says what is wrong with it; FileError when there is no such file */

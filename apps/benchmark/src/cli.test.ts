@@ -74,7 +74,7 @@ test('budget fails on a report that does not keep it', async () => {
   const entry = { workload: 'work', variant: 'v', metric: 'toStatic', most: 1.1 }
   await writeFile(join(folder, 'budget.json'), JSON.stringify({ about: 'a test', margin: 0, entries: [entry] }))
   const at = async (value: number): Promise<Ended> => {
-    await writeFile(join(folder, 'now.json'), JSON.stringify(report([{ ...row({ name: 'v', samples: [1] }), toStatic: { value, spread: 0, against: 's' } }])))
+    await writeFile(join(folder, 'now.json'), JSON.stringify(report([{ ...row({ name: 'v', samples: [1] }), toStatic: { value, spread: 0, pairs: 9, against: 's' } }])))
     return bench('budget', 'now.json', '--budget', 'budget.json')
   }
   expect(await at(1.1)).toMatchObject({ code: 0 })

@@ -1,10 +1,10 @@
 // Numbers and tables for people.
 
 import Table from 'cli-table3'
-import { isNoisy, type Ratio } from './report.ts'
+import { isNoisy, type Uncertain } from './report.ts'
 
 /** A ratio: `1.07`, or `noisy (1.07)` where the spread is too wide for a verdict. */
-export function formatRatio(ratio: Pick<Ratio, 'value' | 'spread'> | undefined): string {
+export function formatRatio(ratio: Uncertain | undefined): string {
   if (!ratio) return ''
   return isNoisy(ratio) ? `noisy (${ratio.value.toFixed(2)})` : ratio.value.toFixed(2)
 }

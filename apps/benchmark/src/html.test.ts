@@ -51,7 +51,7 @@ test('the summary has the mean of each peer and leaves noisy rows out', () => {
   expect(lines).toContain('dynamic: onnx / PyTorch: geometric mean 0.70, worst 0.70 of 3 rows')
   const [, dynamic] = madeUp().rows
   if (!dynamic) throw new Error('no row')
-  const noisy = { ...dynamic, toPeers: { PyTorch: { value: 1, spread: 1, against: 'x' } } }
+  const noisy = { ...dynamic, toPeers: { PyTorch: { value: 1, spread: 1, pairs: 9, against: 'x' } } }
   expect(summaryLines({ rows: [noisy] })).toEqual(['dynamic: onnx / PyTorch: no verdict; 1 noisy rows left out'])
   expect(geometricMean([1, 4])).toBeCloseTo(2)
 })

@@ -35,8 +35,9 @@ interface Point {
   readonly title: string
 }
 
-function point(label: string, curve: string, { value, spread }: Ratio): Point {
-  const noise = isNoisy({ value, spread }) ? ', noisy' : ''
+function point(label: string, curve: string, ratio: Ratio): Point {
+  const { value, spread } = ratio
+  const noise = isNoisy(ratio) ? ', noisy' : ''
   return { label, curve, value, low: value - spread / 2, high: value + spread / 2, title: `${label}, ${curve}: ${value.toFixed(2)} ± ${(spread / 2).toFixed(2)}${noise}` }
 }
 
@@ -47,7 +48,7 @@ function ratioPlot(document: Doc, label: string, points: readonly Point[]): Retu
     document,
     width: WIDTH,
     height: 75 + 22 * names.length,
-    marginLeft: 230,
+    marginLeft: 300,
     marginRight: 20,
     marginBottom: 45,
     ariaLabel: label,
@@ -165,7 +166,7 @@ const memory: Draw = (report, document) => {
       document,
       width: WIDTH,
       height: 75 + 22 * names.length,
-      marginLeft: 230,
+      marginLeft: 300,
       marginRight: 20,
     marginBottom: 45,
       ariaLabel: 'peak memory',

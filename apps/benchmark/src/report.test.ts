@@ -24,9 +24,10 @@ test('each row is set against the static one of its own library, and ours agains
 })
 
 test('a noisy ratio has no plain verdict', () => {
-  expect(formatRatio({ value: 1.25, spread: 0.05 })).toBe('1.25')
-  expect(formatRatio({ value: 1.25, spread: 0.5 })).toBe('noisy (1.25)')
-  expect(formatRatio({ value: Number.NaN, spread: Number.NaN })).toBe('noisy (NaN)')
+  expect(formatRatio({ value: 1.25, spread: 0.05, pairs: 5 })).toBe('1.25')
+  expect(formatRatio({ value: 1.25, spread: 0.5, pairs: 5 })).toBe('noisy (1.25)')
+  expect(formatRatio({ value: Number.NaN, spread: Number.NaN, pairs: 5 })).toBe('noisy (NaN)')
+  expect(formatRatio({ value: 1.25, spread: 0, pairs: 2 })).toBe('noisy (1.25)')
 })
 
 test('the table tells the machine, each ratio and what did not run', () => {

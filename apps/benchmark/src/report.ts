@@ -18,6 +18,8 @@ export interface Ratio {
   readonly value: number
   /** The distance between the quartiles of the pairs. */
   readonly spread: number
+  /** How many pairs there are. */
+  readonly pairs: number
   /** The name of the variant that it is set against. */
   readonly against: string
 }
@@ -63,9 +65,15 @@ export interface Report {
 /** Above this spread between the quartiles, as a share of the ratio, there is no verdict. */
 const noisyShare = 0.3
 
+/** Fewer pairs say nothing of the spread. */
+const fewestPairs = 3
+
+/** A ratio without the name of what it is set against. */
+export type Uncertain = Pick<Ratio, 'value' | 'spread' | 'pairs'>
+
 /** Whether a ratio is too uncertain for a verdict. */
-export function isNoisy({ value, spread }: Pick<Ratio, 'value' | 'spread'>): boolean {
-  return !(spread <= noisyShare * value)
+export function isNoisy({ value, spread, pairs }: Uncertain): boolean {
+  return pairs < fewestPairs || !(spread <= noisyShare * value)
 }
 
 /** A workload's times. */
@@ -99,7 +107,7 @@ export function rowsOf({ workload, timings }: Result, ceilings?: Ceilings): read
 }
 
 function ratio(a: Timing, b: Timing): Ratio {
-  return { value: pairedRatio(a, b), spread: ratioSpread(a, b), against: b.name }
+  return { value: pairedRatio(a, b), spread: ratioSpread(a, b), pairs: Math.min(a.samplesMs.length, b.samplesMs.length), against: b.name }
 }
 
 function overBases(t: Timing & Facts, base: Timing & Facts, ceilings: Ceilings | undefined): Pick<Row, 'toStaticAndBases' | 'memoryToStatic' | 'memoryToStaticAndBases'> {

@@ -29,6 +29,8 @@ export interface SessionOptions {
   /** Our engines, by name. */
   readonly engines: readonly string[]
   readonly rounds: number
+  /** Rounds before them that do not count; 3 unless given. */
+  readonly warmup?: number
   readonly threads: number
   readonly ceilings: boolean
   readonly memory: boolean
@@ -45,7 +47,6 @@ export interface SessionOptions {
 
 /** Milliseconds before each turn: the spinning threads of other libraries have come to rest. */
 const REST_MS = 50
-const WARMUP_ROUNDS = 3
 
 /** Measures. @throws BackendUnavailableError for an engine that is not there; Error for a Python without PyTorch */
 export async function measureReport(options: SessionOptions, signal: AbortSignal): Promise<Report> {
@@ -62,7 +63,7 @@ export async function measureReport(options: SessionOptions, signal: AbortSignal
       threads,
       notRun,
       ceilings: options.ceilings,
-      measure: { rounds: options.rounds, warmup: WARMUP_ROUNDS, restMs: REST_MS, signal },
+      measure: { rounds: options.rounds, warmup: options.warmup ?? 3, restMs: REST_MS, signal },
       ...(options.memory ? { memory: (engine, workload, choice) => ownPeakMemory({ engine, threads, workload, choice }, signal) } : {}),
       progress: (what, done, total) => bar.show(what, done, total),
       ...(options.wanted ? { wanted: options.wanted } : {}),

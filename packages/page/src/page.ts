@@ -15,7 +15,7 @@ const style = `
   body { font: 15px/1.5 system-ui, sans-serif; max-width: 1320px; margin: 2rem auto; padding: 0 1rem }
   h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
   .plots { margin-top: 1.5rem; display: flex; flex-wrap: wrap; gap: 1.5rem }
-  figure { margin: 0 } figcaption { font-weight: 600 }
+  figure { margin: 0; max-width: 640px } figcaption { font-weight: 600 }
   svg { max-width: 100%; height: auto; background: none }
   table { border-collapse: collapse; font-variant-numeric: tabular-nums }
   .wide { overflow-x: auto }

@@ -15,7 +15,7 @@ import { allWorkloads } from '../workloads.ts'
 /** The budget of this repository. */
 const ownBudget = fileURLToPath(new URL('../../budget.json', import.meta.url))
 /** How often what did not hold is measured again: a machine may be busy for a while. */
-const RETRIES = 2
+const RETRIES = 1
 
 /** Adds the command. */
 export function addBudget(cli: Argv): Argv {
@@ -27,7 +27,7 @@ export function addBudget(cli: Argv): Argv {
         .positional('report', { type: 'string', describe: 'what --json wrote; unless given, the work is measured now' })
         .options({
           budget: { type: 'string', default: ownBudget, defaultDescription: 'the one of this repository', describe: 'the bounds', requiresArg: true },
-          rounds: { type: 'number', default: 9, describe: 'how many turns each variant has', requiresArg: true },
+          rounds: { type: 'number', default: 7, describe: 'how many turns each variant has', requiresArg: true },
           threads: { type: 'number', default: availableParallelism(), describe: 'threads of every side', requiresArg: true },
           json: { type: 'string', describe: 'write the verdicts to this file', requiresArg: true },
         })
@@ -38,7 +38,8 @@ export function addBudget(cli: Argv): Argv {
     async ({ report, budget: file, rounds, threads, json }) => {
       const budget = await readBudget(file)
       const judge = async (verdicts: readonly BudgetVerdict[]): Promise<void> => {
-        console.log(formatTable(['workload', 'variant', 'ratio', 'is', 'at most', 'of the bound', ''], verdicts.map(cells)))
+        const bounded = verdicts.some((v) => v.share !== undefined)
+        console.log(formatTable(['workload', 'variant', 'ratio', 'is', 'at most', '', ...(bounded ? ['of the bound'] : [])], verdicts.map((v) => [...cells(v), ...(bounded ? [formatShare(v.share)] : [])])))
         if (json !== undefined) await writeFileAtomic(json, `${JSON.stringify({ margin: budget.margin, verdicts }, null, 2)}\n`)
         const bad = verdicts.filter((v) => v.verdict !== 'within')
         if (bad.length) throw new Error(`${bad.length} of ${verdicts.length} bounds do not hold (margin ${(budget.margin * 100).toFixed(0)} %)`)
@@ -73,6 +74,7 @@ async function measure({ entries }: Budget, rounds: number, threads: number, sig
       workloads,
       engines: [...new Set(entries.map((e) => e.variant.split(' ')[0] ?? ''))],
       rounds,
+      warmup: 2,
       threads,
       ceilings: entries.some((e) => e.metric === 'toStaticAndBases'),
       memory: entries.some((e) => e.metric === 'memoryToStaticAndBases'),
@@ -86,6 +88,6 @@ async function measure({ entries }: Budget, rounds: number, threads: number, sig
   return report
 }
 
-function cells({ entry, value, share, verdict }: BudgetVerdict): readonly string[] {
-  return [entry.workload, entry.variant, entry.peer === undefined ? entry.metric : `${entry.metric} (${entry.peer})`, value?.toFixed(2) ?? '', entry.most.toFixed(2), formatShare(share), verdict]
+function cells({ entry, value, verdict }: BudgetVerdict): readonly string[] {
+  return [entry.workload, entry.variant, entry.peer === undefined ? entry.metric : `${entry.metric} (${entry.peer})`, value?.toFixed(2) ?? '', entry.most.toFixed(2), verdict]
 }
