@@ -293,9 +293,9 @@ describe('what runs in blocks', () => {
 
 test('with blocks of 8 and of 16 the same convolutions run in blocks', () => {
   const fn: TensorFunction = (x, w, v, gamma, beta, bases, pi) => {
-    const y = norm(conv2d(x, w, one), gamma!, beta!).relu()
-    const z = dynamicConv2d(norm(conv2d(y, v!, { padding: 1, stride: 2 }), gamma!, beta!).relu(), bases!, pi!, { padding: 1, form: 'kernels' })
-    return [z, ...gradients(z.mul(z).sum(), [w, v!, gamma!, beta!, bases!, pi!])]
+    const y = norm(conv2d(x, w, one), gamma, beta).relu()
+    const z = dynamicConv2d(norm(conv2d(y, v, { padding: 1, stride: 2 }), gamma, beta).relu(), bases, pi, { padding: 1, form: 'kernels' })
+    return [z, ...gradients(z.mul(z).sum(), [w, v, gamma, beta, bases, pi])]
   }
   const inputs = [[2, 3, 16, 16], [32, 3, 3, 3], [32, 32, 3, 3], [32], [32], [2, 32, 32, 3, 3], [2, 2]].map((shape) => randn(shape))
   const [eight, sixteen] = [8, 16].map((block) => opsOf(graphOf(fn, inputs), layoutsOf({ block })))
@@ -306,7 +306,7 @@ test('with blocks of 8 and of 16 the same convolutions run in blocks', () => {
 })
 
 describe('pools', () => {
-  const bad = (x: HostTensor): HostTensor => ({ ...x, data: x.data.map((v, i) => [v, v, Number.NaN, Number.NEGATIVE_INFINITY, v][i % 97 < 5 ? i % 97 : 0] ?? v) }) as HostTensor
+  const bad = (x: HostTensor): HostTensor => ({ ...x, data: x.data.map((v, i) => [v, v, Number.NaN, Number.NEGATIVE_INFINITY, v][i % 97 < 5 ? i % 97 : 0] ?? v) })
   const image = (): HostTensor => randn([2, nchwc.block, 7, 6], 1)
   const kernel = (): HostTensor => randn([nchwc.block, nchwc.block, 1, 1], 2)
 

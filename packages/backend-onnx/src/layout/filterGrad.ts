@@ -38,7 +38,7 @@ export interface FilterGradSources {
 }
 
 /** The order of the axes of a filter gradient: taps u, v; channels in blocks (O, I) and within one (o, i). */
-export type TapOrder = 'IiuvOo' | 'uIivOo' | 'uvIiOo' | 'uvIOio' | 'OouvIi' | 'vOuIio'
+export type TapOrder = 'IiuvOo' | 'uIivOo' | 'uvIiOo' | 'OouvIi' | 'vOuIio'
 
 /** A filter gradient, its axes in `order`, cut along the first of them where there are several pieces. */
 export interface FilterGrad {
@@ -76,8 +76,7 @@ export function filterGradPerSample(model: ModelBuilder, c: ConvCase, from: Filt
 /** The filter gradient of the whole batch: pieces [1, ...]. */
 export function filterGrad(model: ModelBuilder, c: ConvCase, from: FilterGradSources, block: number): FilterGrad {
   const { batch, inChannels, outChannels, rows, columns } = c
-  const x = from.xBlocked()
-  if (x !== undefined && suitsWinograd(c, block)) return { pieces: [winograd(model, c, x, from.dyBlocked(), block)], order: 'uvIOio' }
+  if (suitsWinograd(c)) return { pieces: [winograd(model, c, from.xLast(), from.dyLast())], order: 'uvIiOo' }
   if (rows.output >= leastHeightPerSample || inChannels < block) {
     const { pieces, order } = filterGradPerSample(model, c, from, block)
     return { pieces: pieces.map((piece) => model.sum(piece, [0], true)), order }

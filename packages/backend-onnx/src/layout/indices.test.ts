@@ -218,17 +218,15 @@ test('sub-pixel blocks put each tap where its residue reads it, and the zero blo
 })
 
 test('Winograd windows overlap by two pixels, tiles of dY lie side by side', () => {
-  // Two samples of two blocks of channels, 4x6 pixels: rows (sample, block, pixel), the zero row behind all 96.
-  const [samples, blocks, tiles] = [2, 2, 6]
-  const input = winogradInput(4, 6, samples, blocks)
-  expect(input).toHaveLength(16 * blocks * samples * tiles)
-  const at = (place: number, block: number, sample: number, tile: number): number | undefined => input[((place * blocks + block) * samples + sample) * tiles + tile]
-  // Tile (0, 0) begins at (-1, -1), so its place (1, 1) is pixel (0, 0).
-  expect([at(0, 0, 0, 0), at(5, 0, 0, 0), at(5, 1, 0, 0), at(5, 0, 1, 0)]).toEqual([96, 0, 24, 48])
-  // Tile (1, 2): place (2, 1) is pixel (3, 4).
-  expect(at(9, 1, 1, 5)).toBe(72 + 3 * 6 + 4)
-  const grad = winogradGrad(4, 6, samples, blocks)
-  expect([...grad].sort((a, b) => a - b)).toEqual(Array.from({ length: 96 }, (_, i) => i))
-  // Place (1, 1), sample 1, tile (1, 2), block 0: pixel (3, 5).
-  expect(grad[((3 * samples + 1) * tiles + 5) * blocks]).toBe(48 + 3 * 6 + 5)
+  const input = winogradInput(4, 6, 2, 1)
+  // Sample 1 of 4x6 pixels and a zero row; tile (0, 0) begins at (-1, -1), so its place (1, 1) is pixel (0, 0).
+  const [samples, tiles] = [2, 6]
+  expect(input).toHaveLength(16 * samples * tiles)
+  expect(input[0]).toBe(25 + 24)
+  expect(input[5 * samples * tiles]).toBe(25)
+  // Sample 2, tile (1, 2): place (2, 1) is pixel (3, 4).
+  expect(input[9 * samples * tiles + tiles + 5]).toBe(2 * 25 + 3 * 6 + 4)
+  const grad = winogradGrad(4, 6, 2, 1)
+  expect([...grad].sort((a, b) => a - b)).toEqual(Array.from({ length: 48 }, (_, i) => 24 + i))
+  expect(grad[3 * samples * tiles + 5]).toBe(24 + 3 * 6 + 5)
 })

@@ -235,21 +235,19 @@ export function residueBlocks(k: KernelBlocks, rows: Residue, columns: Residue):
 }
 
 /**
- * Winograd filter gradient, x: [16, C/b, samples, tiles] -> the row (sample, block of channels, pixel) of blocked images that
- * tile (a, b) reads at place (i, j) of its 4 x 4 window, which begins at (2a - 1, 2b - 1); or the zero row behind them all.
+ * Winograd filter gradient, x: [16, samples, tiles] -> the pixel that tile (a, b), samples of H x W pixels and one zero
+ * row each, reads at place (i, j) of its 4 x 4 window, which begins at (2a - 1, 2b - 1).
  */
-export function winogradInput(height: number, width: number, samples: number, channelBlocks: number): GatherIndex {
-  const pixels = height * width
-  return build(4 * samples * pixels * channelBlocks, (push) => {
+export function winogradInput(height: number, width: number, samples: number, firstSample: number): GatherIndex {
+  const [tileRows, tileColumns] = [height / 2, width / 2]
+  const rows = height * width + 1
+  return build(16 * samples * tileRows * tileColumns, (push) => {
     for (let place = 0; place < 16; place++) {
-      for (let c = 0; c < channelBlocks; c++) {
-        for (let n = 0; n < samples; n++) {
-          for (let a = 0; a < height; a += 2) {
-            for (let b = 0; b < width; b += 2) {
-              const [r, s] = [a - 1 + (place >> 2), b - 1 + (place & 3)]
-              const inside = r >= 0 && r < height && s >= 0 && s < width
-              push(inside ? (n * channelBlocks + c) * pixels + r * width + s : samples * channelBlocks * pixels)
-            }
+      for (let n = firstSample; n < firstSample + samples; n++) {
+        for (let a = 0; a < tileRows; a++) {
+          for (let b = 0; b < tileColumns; b++) {
+            const [r, c] = [2 * a - 1 + (place >> 2), 2 * b - 1 + (place & 3)]
+            push(n * rows + (r >= 0 && r < height && c >= 0 && c < width ? r * width + c : rows - 1))
           }
         }
       }
@@ -257,16 +255,13 @@ export function winogradInput(height: number, width: number, samples: number, ch
   })
 }
 
-/** Winograd filter gradient, dY: [4, samples, tiles, C/b] -> the row (sample, block of channels, pixel (2a + i, 2b + j)). */
-export function winogradGrad(height: number, width: number, samples: number, channelBlocks: number): GatherIndex {
-  const pixels = height * width
-  return build(samples * pixels * channelBlocks, (push) => {
+/** Winograd filter gradient, dY: [4, samples, tiles] -> pixel (2a + i, 2b + j). */
+export function winogradGrad(height: number, width: number, samples: number, firstSample: number): GatherIndex {
+  return build(samples * height * width, (push) => {
     for (let place = 0; place < 4; place++) {
-      for (let n = 0; n < samples; n++) {
+      for (let n = firstSample; n < firstSample + samples; n++) {
         for (let a = 0; a < height; a += 2) {
-          for (let b = 0; b < width; b += 2) {
-            for (let c = 0; c < channelBlocks; c++) push((n * channelBlocks + c) * pixels + (a + (place >> 1)) * width + b + (place & 1))
-          }
+          for (let b = 0; b < width; b += 2) push((n * height + a + (place >> 1)) * width + b + (place & 1))
         }
       }
     }

@@ -55,8 +55,7 @@ function gatherBlocks(model: ModelBuilder, weight: string, order: GatherIndex, c
   return inOrder ? rows : model.op('Gather', [data, indices(model, order)], { axis: 0 })
 }
 
-/** Each of `count` blocks of b x b numbers, transposed. */
-export function transposeBlocks(model: ModelBuilder, blocks: string, count: number, block: number): string {
+function transposeBlocks(model: ModelBuilder, blocks: string, count: number, block: number): string {
   const identity = hostTensor('float32', [block, block], Float32Array.from({ length: block * block }, (_, i) => Number(i % (block + 1) === 0)))
   const inputs = [model.reshape(blocks, [count, block, block]), model.constant(identity)]
   return model.op('FusedMatMul', inputs, { transA: 1 }, { domain: microsoftDomain })
