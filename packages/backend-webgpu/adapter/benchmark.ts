@@ -1,5 +1,5 @@
 // Static against dynamic convolution on one adapter, and against others (rivals.ts) in the same run, interleaved:
-//   benchmark.ts [--batches 1,8] [--rounds 5] [--shapes 64@56,128@28,256@14,512@7] [--rivals] [--kernels gpu] [--convolutions winograd]
+//   benchmark.ts [--batches 1,8] [--rounds 5] [--shapes 64@56,128@28,256@14,512@7] [--rivals onnx,tfjs] [--kernels gpu] [--convolutions winograd]
 // Prints the smallest time of each (the machine may be busy) and the ratios; of ours also the first run with all compilation,
 // dispatches, bytes of the buffers that they bind, and how many multiply-adds the kernels do for one that the plain sum needs
 // (rims of tiles make it more, Winograd's filtering less).
@@ -17,10 +17,11 @@ const { values: options } = parseArgs({
     shapes: { type: 'string', default: '64@56,128@28,256@14,512@7' },
     kernels: { type: 'string' },
     convolutions: { type: 'string' },
-    rivals: { type: 'boolean', default: false },
+    rivals: { type: 'string', default: '' },
   },
 })
 const numBases = 4
+const rivalNames = options.rivals.split(',')
 const say = (line: string): boolean => process.stdout.write(`${line}\n`)
 
 function randn(shape: StaticShape): HostTensor {
@@ -71,7 +72,7 @@ async function contest(layer: Layer, tf: Awaited<ReturnType<typeof startTfjs>> |
     await ours('static', layer),
     await ours('dynamic', layer),
   ]
-  const rivals = tf ? [...(await onnxRuntime(layer)), ...tensorFlow(tf, layer)] : []
+  const rivals = [...(rivalNames.includes('onnx') ? await onnxRuntime(layer) : []), ...(tf ? tensorFlow(tf, layer) : [])]
   const times = new Map<string, number>()
   const values = new Map<string, number>()
   const race = async (list: readonly Contestant[], rounds: number): Promise<void> => {
@@ -100,7 +101,7 @@ async function contest(layer: Layer, tf: Awaited<ReturnType<typeof startTfjs>> |
 }
 
 say(backend.capabilities.device)
-const tf = options.rivals ? await startTfjs() : undefined
+const tf = rivalNames.includes('tfjs') ? await startTfjs() : undefined
 for (const shape of options.shapes.split(',')) {
   const [channels = 64, size = 56] = shape.split('@').map(Number)
   for (const batch of options.batches.split(',').map(Number)) {
