@@ -1,6 +1,5 @@
 // The forms of dynamic convolution and of its gradients in NHWC (the formulas: core's ops/dynamicConv.ts; which one is taken:
-// forms.ts). With taps
-// T = kh kw and V_b = sum_k pi_bk W_k as [T I, O]:
+// forms.ts). With taps T = kh kw and V_b = sum_k pi_bk W_k as [T I, O]:
 //
 //   grouped   c samples side by side: x [B, H, W, I] -> [B / c, H, W, c I], V -> [B / c, kh, kw, I, c O]; TensorFlow takes c I
 //             channels over filters of I as c groups
@@ -9,15 +8,15 @@
 //             dx[h, w] = sum over (r, s) of dcol[h + top - r, w + left - s, (r, s)]
 //   taps      with stride 1, y_b = sum over t of x_b, moved by tap t, [P Q, I] times V_b's tap t [I, O]: each tap's kernels
 //             are mixed just before they are used, so that they never leave the cache
-//   flipped   with stride 1, dx = conv(dY, V turned round), padding kh - 1 - top and so on: V turned round is linear in V, so
-//             the K bases are turned round instead of the B kernels
+//   flipped   dx = conv(dY with zeros between its pixels, V turned round), padded as forms.ts derives: V turned round is linear
+//             in V, so the K bases are turned round instead of the B kernels
 //   rows      with stride 1, X_b = the kw shifts of a padded row side by side [(H' Q), kw I], Y_b = dY_b moved down by 0 to
 //             kh - 1 rows in H' rows, side by side [(H' Q), kh O]: dV_b = X_b^T Y_b [kw I, kh O]
 
 import type { Size2d } from '@dynconv/core'
 import { nth, product, range } from '../kernels/shared.ts'
 import { four, isOne, padded, paddingOf } from './conv.ts'
-import type { DynamicLayer, Form, ForwardForm, InputGradForm, KernelGradForm } from './forms.ts'
+import { type DynamicLayer, flippedPadding, type Form, type ForwardForm, type InputGradForm, type KernelGradForm } from './forms.ts'
 import { attr, type TfValue } from './graph.ts'
 import type { ProgramPrimitives } from './primitives.ts'
 
@@ -108,16 +107,18 @@ export const inputGradForms: { readonly [F in InputGradForm]: (p: ProgramPrimiti
     return p.addAll(shifted)
   },
   flipped: (p, layer, dy, { bases, pi }, { together = layer.batch }) => {
-    const { inChannels, outChannels, padding, kernelSize, numBases } = layer
+    const { batch, inChannels, outChannels, outputSize, stride, kernelSize, numBases } = layer
     const [height, width] = kernelSize
-    const [top, bottom, left, right] = padding
     // [K, kh, kw, I, O] turned round: [K, kh, kw, O, I]
     const turned = p.transpose(p.reverse(bases(), [1, 2]), [0, 1, 2, 4, 3])
     const V = p.matmul(pi(), p.reshape(turned, [numBases, height * width * inChannels * outChannels]), false, false)
-    const around = { stride: one, dilation: one, padding: [height - 1 - top, height - 1 - bottom, width - 1 - left, width - 1 - right] } as const
+    const [rows, columns] = outputSize
+    const apart = isOne(stride) ? dy : p.pad(p.reshape(dy, [batch, rows, 1, columns, 1, outChannels]), [0, 0, 0, 0, 0, 0], [0, 0, stride[0] - 1, 0, stride[1] - 1, 0], 0)
+    const spread = p.reshape(apart, [batch, rows * stride[0], columns * stride[1], outChannels])
+    const around = { stride: one, dilation: one, padding: flippedPadding(layer) }
     const named = paddingOf(around, kernelSize)
     const filters = sideBySideKernels(p, V, together, [...kernelSize, outChannels], inChannels)
-    return grouped(p, named ? dy : padded(p, dy, around), filters, together, one, named ?? 'VALID')
+    return grouped(p, named ? spread : padded(p, spread, around), filters, together, one, named ?? 'VALID')
   },
 }
 

@@ -83,9 +83,9 @@ export function tableForms(device: 'cpu' | 'gpu'): Forms {
 
 /** What is worth trying, the likeliest first. */
 export function candidates(layer: DynamicLayer, device: 'cpu' | 'gpu'): Candidates {
-  const { batch, inChannels, outChannels, kernelSize, outputSize, stride, padding } = layer
+  const { batch, inChannels, outChannels, outputSize, stride } = layer
   const strided = stride[0] !== 1 || stride[1] !== 1
-  const flips = !strided && padding.every((n, i) => n < (kernelSize[i < 2 ? 0 : 1]))
+  const flips = flippedPadding(layer).every((n) => n >= 0)
   const together = device === 'gpu' ? batch : sideBySideSamples(batch, Math.max(inChannels, outChannels))
   // The side of a square of as many pixels.
   const side = Math.sqrt(outputSize[0] * outputSize[1])
@@ -117,9 +117,19 @@ function table(device: 'cpu' | 'gpu', batch: number, wide: boolean, strided: boo
   }
   return {
     forward: small ? ['taps', 'columns', 'loop', 'grouped'] : middle ? ['taps', 'loop', 'grouped'] : ['loop', 'grouped'],
-    inputGrad: small ? ['columns', 'flipped', 'loop'] : ['loop', 'flipped'],
+    inputGrad: small && !strided ? ['columns', 'flipped', 'loop'] : ['loop', 'flipped'],
     kernelGrad: small ? ['columns', 'rows', 'loop'] : middle || batch <= 16 ? ['columns', 'rows', 'loop'] : ['loop', 'rows', 'columns'],
   }
+}
+
+/**
+ * The padding of the convolution that `flipped` is. With dz the gradient dy with stride - 1 zeros behind each of its P rows,
+ * dx[h] = sum over r of dz[h + top - r] W[r]: with W turned round kh - 1 - top rows before dz, and as many behind it as make H
+ * rows of dx.
+ */
+export function flippedPadding({ kernelSize, inputSize, outputSize, stride, padding: [top, , left] }: DynamicLayer): Padding2d {
+  const [height, width] = kernelSize
+  return [height - 1 - top, inputSize[0] - outputSize[0] * stride[0] + top, width - 1 - left, inputSize[1] - outputSize[1] * stride[1] + left]
 }
 
 /** How many samples stand side by side: with more channels than 512 the lines of a pixel push each other out of the cache. */

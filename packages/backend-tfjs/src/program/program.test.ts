@@ -96,7 +96,8 @@ describe('a program', () => {
     const names = (layer: DynamicLayer, device: 'cpu' | 'gpu' = 'cpu'): readonly string[] => Object.values(candidates(layer, device)).map((forms) => forms.map((f) => f.name).join(' '))
     expect(names(layerOf(16, 32, 64))).toEqual(['grouped loop', 'flipped loop', 'loop rows columns'])
     expect(names(layerOf(64, 56, 8))).toEqual(['loop grouped', 'loop flipped', 'columns rows loop'])
-    expect(names(layerOf(128, 16, 64, 2))).toEqual(['loop grouped', 'loop', 'columns loop'])
+    expect(names(layerOf(128, 16, 64, 2))).toEqual(['loop grouped', 'loop flipped', 'columns loop'])
+    expect(names(layerOf(16, 16, 64, 2))[1]).toBe('flipped loop')
     expect(names(layerOf(512, 7, 1))).toEqual(['taps columns loop', 'loop columns', 'columns loop'])
     expect(names({ ...layerOf(16, 32, 4), padding: [3, 1, 1, 1] })[1]).toBe('loop')
     expect(names(layerOf(64, 56, 8), 'gpu')[0]).toBe('grouped columns')
@@ -157,15 +158,19 @@ describe.each([...native])('$title', ({ options }) => {
     await backend.dispose()
   })
 
-  test('samples stand side by side in twos as well', async () => {
-    const backend = await withChoices({ forms: fixed({ forward: 'grouped', inputGrad: 'flipped', kernelGrad: 'rows' }, 2) })
+  test.each([
+    { stride: [1, 1], kernelGrad: 'rows' },
+    { stride: [2, 2], kernelGrad: 'columns' },
+    { stride: [2, 1], kernelGrad: 'columns' },
+  ] as const)('samples stand side by side in twos as well, with stride $stride', async ({ stride, kernelGrad }) => {
+    const backend = await withChoices({ forms: fixed({ forward: 'grouped', inputGrad: 'flipped', kernelGrad }, 2) })
     const found = await difference(backend, {
       name: 'side by side',
       fn: (x, bases, pi) => {
-        const y = dynamicConv2d(x, bases, pi, { padding: 1 })
+        const y = dynamicConv2d(x, bases, pi, { padding: 1, stride, form: 'kernels' })
         return [y, ...gradients(y.mul(y).sum(), [x, bases, pi])].flatMap((t) => t ?? [])
       },
-      inputs: [randn([6, 3, 7, 5], 1), randn([2, 4, 3, 3, 3], 2), randn([6, 2], 3)],
+      inputs: [randn([6, 3, 7, 8], 1), randn([2, 4, 3, 3, 3], 2), randn([6, 2], 3)],
       roundings: 600,
     })
     expect(found).toBeUndefined()
