@@ -28,7 +28,7 @@ export class Compiled {
   readonly #traced: Traced
   readonly #backend: Backend
   readonly #state: StateStore
-  readonly #programs: Map<string, { readonly executable: Executable; readonly explained: string }> = new Map()
+  readonly #programs: Map<string, { readonly executable: Executable; readonly choices: string }> = new Map()
   #disposed: boolean = false
 
   constructor(traced: Traced, backend: Backend, state: StateStore) {
@@ -59,7 +59,7 @@ export class Compiled {
 
   /** What was chosen for each program compiled so far, for people. */
   explain(): string {
-    return [...this.#programs.values()].map((p) => p.explained).join('\n')
+    return [...this.#programs.values()].map(({ choices, executable }) => [choices, executable.explain()].filter(Boolean).join('\n')).join('\n')
   }
 
   /** Frees the programs and the state. Twice is harmless. */
@@ -91,14 +91,14 @@ export class Compiled {
     return sizes
   }
 
-  async #program(sizes: ReadonlyMap<string, number>): Promise<{ readonly executable: Executable; readonly explained: string }> {
+  async #program(sizes: ReadonlyMap<string, number>): Promise<{ readonly executable: Executable; readonly choices: string }> {
     if (this.#disposed) throw new DisposedError('run: this compiled module was disposed')
     const key = [...sizes].map(([name, n]) => `${name}=${n}`).join(',')
     const ready = this.#programs.get(key)
     if (ready) return ready
     const { graph, choices } = prepare(specialise(this.#traced.graph, Object.fromEntries(sizes)), this.#backend)
     const executable = await this.#backend.compile(graph, { state: this.#state })
-    const program = { executable, explained: [formatChoices(choices), executable.explain()].filter(Boolean).join('\n') }
+    const program = { executable, choices: formatChoices(choices) }
     this.#programs.set(key, program)
     return program
   }

@@ -67,7 +67,7 @@ export async function trainer(module: Module, options: TrainerOptions): Promise<
   return new Training(module, options, slots, await options.backend.createState(initial))
 }
 
-type Program = { readonly executable: Executable; readonly outputs: readonly string[]; readonly explained: string }
+type Program = { readonly executable: Executable; readonly outputs: readonly string[]; readonly choices: string }
 type Kind = 'step' | 'gradients' | 'update' | 'evaluate' | 'predict'
 
 /** A module in training, its state on the device. */
@@ -185,7 +185,7 @@ export class Training {
 
   /** What the backend chose, for each program compiled so far. */
   explain(): string {
-    return [...this.#programs].map(([key, p]) => `${key}\n${p.explained}`).join('\n')
+    return [...this.#programs].map(([key, { choices, executable }]) => [key, choices, executable.explain()].filter(Boolean).join('\n')).join('\n')
   }
 
   /** Frees programs and state. Twice is harmless. Call `sync` first to keep what was learnt. */
@@ -224,8 +224,7 @@ export class Training {
     }
     const prepared = prepare(traceProgram(this.module, this.#options, this.#slots, kind, inputs, targets), backend, options)
     const executable = await backend.compile(prepared.graph, { state: this.#store, ...options })
-    const explained = [formatChoices(prepared.choices), executable.explain()].filter(Boolean).join('\n')
-    const program = { executable, outputs: prepared.graph.outputs.map((o) => o.name), explained }
+    const program = { executable, outputs: prepared.graph.outputs.map((o) => o.name), choices: formatChoices(prepared.choices) }
     this.#programs.set(key, program)
     return program
   }
