@@ -282,6 +282,8 @@ export function contractCases(): readonly ContractCase[] {
     contract('a run whose guard is not finite changes no state', async (backend, found) => {
       await withStore(backend, [total], async (state) => {
         const { graph } = prepare(guarded(), backend, { guard: 'loss' })
+        // A backend that leaves the guard to the graph needs comparisons and selections for it.
+        if (graph.nodes.some((node) => backend.supports(node, graph) !== true)) return
         const executable = await backend.compile(graph, { state, guard: 'loss' })
         for (const bad of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
           const [loss] = await executable.run([tensor([1, bad, 3])])
