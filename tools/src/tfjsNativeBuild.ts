@@ -4,8 +4,8 @@
 
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { homedir } from 'node:os'
 import path from 'node:path'
+import { userCacheFolder } from '@dynconv/core/node'
 import { field } from './json.ts'
 
 /** The last TensorFlow whose C API is as the addon of TensorFlow.js 4.22 calls it. */
@@ -30,8 +30,7 @@ export const flavours: { readonly [F in Flavour]: FlavourInfo } = {
 
 /** Where TensorFlow is kept between builds. */
 export function cacheFolder(flavour: Flavour, environment: Readonly<Record<string, string | undefined>> = process.env): string {
-  const root = environment['XDG_CACHE_HOME'] || path.join(homedir(), '.cache')
-  return path.join(root, 'dynconv', `tensorflow-${tensorflowVersion}-${flavour}`)
+  return path.join(userCacheFolder(environment), `tensorflow-${tensorflowVersion}-${flavour}`)
 }
 
 /** The newest N-API that both a package's `binary.napi_versions` and this Node have. @throws Error when there is none */

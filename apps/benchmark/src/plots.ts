@@ -13,8 +13,13 @@ export interface Figure {
 
 type Doc = Plot.PlotOptions['document']
 
-const WIDTH = 640
-const HEIGHT = 320
+// What every plot has: room for the labels of its axes, and a legend. `ariaLabel` says what it is.
+function frame(document: Doc, ariaLabel: string, options: Plot.PlotOptions): Figure['plot'] {
+  return Plot.plot({ document, width: 640, height: 320, marginLeft: 60, marginRight: 20, marginBottom: 45, ariaLabel, style: { fontSize: '12px' }, color: { legend: true }, ...options })
+}
+
+// A line for each name, which stands at the left.
+const listed = (names: readonly string[]): Plot.PlotOptions => ({ height: 75 + 22 * names.length, marginLeft: 300, y: { label: null, domain: names } })
 
 /** Every plot that a report has data for. */
 export function figures(report: Report, document: Doc): readonly Figure[] {
@@ -42,20 +47,11 @@ function point(label: string, curve: string, ratio: Ratio): Point {
 }
 
 // A dot for each ratio, with its spread, one line for each piece of work; 1 is marked.
-function ratioPlot(document: Doc, label: string, points: readonly Point[]): ReturnType<typeof Plot.plot> {
+function ratioPlot(document: Doc, label: string, points: readonly Point[]): Figure['plot'] {
   const names = [...new Set(points.map((p) => p.label))]
-  return Plot.plot({
-    document,
-    width: WIDTH,
-    height: 75 + 22 * names.length,
-    marginLeft: 300,
-    marginRight: 20,
-    marginBottom: 45,
-    ariaLabel: label,
-    style: { fontSize: '12px' },
-    color: { legend: true },
+  return frame(document, label, {
+    ...listed(names),
     x: { label, labelOffset: 40, grid: true, type: 'log', ticks: 6, tickFormat: (x: number) => String(Number(x.toPrecision(2))) },
-    y: { label: null, domain: names },
     marks: [
       Plot.ruleX([1]),
       Plot.ruleY(points, { y: 'label', x1: 'low', x2: 'high', stroke: 'curve', strokeOpacity: 0.6 }),
@@ -95,16 +91,7 @@ const roofline: Draw = (report, document) => {
   const points = rows.map(({ row, intensity, rate }) => ({ intensity, rate, kind: `${row.library}, ${row.numBases ? 'dynamic' : 'static'}`, title: `${row.workload}, ${row.name}: ${rate.toFixed(1)} G multiply-adds/s, ${((row.bound?.share ?? 0) * 100).toFixed(0)} % of the bound` }))
   return {
     caption: 'Roofline: multiply-adds a second against multiply-adds a byte (lines: the measured peaks of products, memory, cache)',
-    plot: Plot.plot({
-      document,
-      width: WIDTH,
-      height: HEIGHT,
-      marginLeft: 60,
-      marginRight: 20,
-    marginBottom: 45,
-      ariaLabel: 'roofline',
-      style: { fontSize: '12px' },
-      color: { legend: true },
+    plot: frame(document, 'roofline', {
       x: { type: 'log', label: 'multiply-adds / byte', labelOffset: 40, grid: true, tickFormat: (x: number) => String(Number(x.toPrecision(2))), ticks: 5 },
       y: { type: 'log', label: 'G multiply-adds / s', grid: true, tickFormat: (y: number) => String(Number(y.toPrecision(2))), ticks: 5 },
       marks: [
@@ -121,18 +108,9 @@ interface CurvePoint {
   readonly curve: string
 }
 
-function curves(document: Doc, x: Plot.ScaleOptions & { readonly label: string }, y: string, points: readonly CurvePoint[], options: { readonly ruleAt?: number } = {}): ReturnType<typeof Plot.plot> {
+function curves(document: Doc, x: Plot.ScaleOptions & { readonly label: string }, y: string, points: readonly CurvePoint[], options: { readonly ruleAt?: number } = {}): Figure['plot'] {
   const sorted = points.toSorted((a, b) => a.x - b.x)
-  return Plot.plot({
-    document,
-    width: WIDTH,
-    height: HEIGHT,
-    marginLeft: 60,
-    marginRight: 20,
-    marginBottom: 45,
-    ariaLabel: `${y} against ${x.label}`,
-    style: { fontSize: '12px' },
-    color: { legend: true },
+  return frame(document, `${y} against ${x.label}`, {
     x: { grid: true, labelOffset: 40, ...x, ticks: [...new Set(sorted.map((p) => p.x))], tickFormat: (v: number) => String(v) },
     y: { grid: true, label: y, zero: true },
     marks: [
@@ -162,18 +140,9 @@ const memory: Draw = (report, document) => {
   if (!bars.length) return undefined
   return {
     caption: 'Peak memory of the runs, above that of the loaded library',
-    plot: Plot.plot({
-      document,
-      width: WIDTH,
-      height: 75 + 22 * names.length,
-      marginLeft: 300,
-      marginRight: 20,
-    marginBottom: 45,
-      ariaLabel: 'peak memory',
-      style: { fontSize: '12px' },
-      color: { legend: true },
+    plot: frame(document, 'peak memory', {
+      ...listed(names),
       x: { label: 'MB', labelOffset: 40, grid: true, zero: true },
-      y: { label: null, domain: names },
       marks: [Plot.dot(bars, { x: 'megabytes', y: 'workload', fill: 'variant', r: 4, title: (b: (typeof bars)[number]) => `${b.variant}: ${b.megabytes.toFixed(1)} MB` })],
     }),
   }

@@ -5,9 +5,9 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { brotliDecompressSync } from 'node:zlib'
+import { userCacheFolder } from '@dynconv/core/node'
 
 const require = createRequire(import.meta.url)
 
@@ -50,7 +50,7 @@ export function softwareEnvironment(): NodeJS.ProcessEnv {
 function cached(name: string, unpack: (bin: string, folder: string) => void): string {
   const root = dirname(dirname(dirname(require.resolve('@sparticuz/chromium'))))
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { readonly version: string }
-  const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'dynconv')
+  const cache = userCacheFolder()
   const folder = join(cache, `${name}-${version}`)
   if (existsSync(folder)) return folder
   mkdirSync(cache, { recursive: true })

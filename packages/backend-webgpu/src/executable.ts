@@ -17,6 +17,7 @@ import {
   GraphError,
   type HostTensor,
   hostTensor,
+  Lifetime,
   sameShape,
   ShapeError,
   typeOf,
@@ -26,7 +27,7 @@ import type { Engine, Pipeline } from './engine.ts'
 import type { MemoryPlan } from './plan/memory.ts'
 import type { PlanBuffer, Program, Step, Value } from './plan/program.ts'
 import type { Clock, Timed } from './profile.ts'
-import { Holding, tensorBytes, type WebGpuState, WebGpuTensor, writeTensor } from './tensors.ts'
+import { tensorBytes, type WebGpuState, WebGpuTensor, writeTensor } from './tensors.ts'
 
 type Input = HostTensor | DeviceTensor
 
@@ -61,7 +62,7 @@ export class WebGpuExecutable implements Executable, Timed {
   readonly #buffers: ReadonlyMap<number, GPUBuffer>
   readonly #commands: readonly Command[]
   readonly #staging: GPUBuffer
-  readonly #holding: Holding
+  readonly #lifetime: Lifetime
   /** The version of the fixed states that the fixed steps were last run for. */
   #preparedFor: number = -1
 
@@ -90,7 +91,7 @@ export class WebGpuExecutable implements Executable, Timed {
         engine.device.queue.writeBuffer(buffer, 0, source.data.buffer, source.data.byteOffset, source.data.byteLength)
       }
     }
-    this.#holding = new Holding('this executable', () => {
+    this.#lifetime = new Lifetime('webgpu: this executable', () => {
       for (const buffer of owned) engine.free(buffer)
       onDispose(this)
     })
@@ -107,7 +108,7 @@ export class WebGpuExecutable implements Executable, Timed {
   async #start(inputs: readonly Input[], clock: Clock | undefined): Promise<readonly HostTensor[]> {
     const { engine, state } = this.#parts
     engine.check()
-    return this.#holding.use(async () => {
+    return this.#lifetime.use(async () => {
       const checked = checkInputs(this.graph, inputs)
       const start = (buffers: readonly (GPUBuffer | HostTensor)[]): Promise<readonly HostTensor[]> => engine.enqueue(() => this.#run(buffers, clock))
       const bound = (): Promise<readonly HostTensor[]> => bind(engine, checked, [], start)
@@ -211,7 +212,7 @@ export class WebGpuExecutable implements Executable, Timed {
   }
 
   dispose(): void {
-    this.#holding.end()
+    void this.#lifetime.end()
   }
 }
 

@@ -2,13 +2,13 @@
 
 import {
   type DeviceTensor,
-  DisposedError,
   type DType,
   DTypeError,
   formatType,
   GraphError,
   type HostTensor,
   hostTensor,
+  Lifetime,
   sameShape,
   ShapeError,
   sizeOf,
@@ -21,37 +21,6 @@ import { decode, encodeTensor } from './encode.ts'
 import type { Engine } from './engine.ts'
 import { bufferBytes } from './plan/program.ts'
 import { storedBytes } from './wgsl/kernel.ts'
-
-/** A buffer that may be in use while it is disposed: it goes when the last user is done. */
-export class Holding {
-  readonly #what: string
-  readonly #free: () => void
-  #users: number = 0
-  #ended: boolean = false
-
-  constructor(what: string, free: () => void) {
-    this.#what = what
-    this.#free = free
-  }
-
-  /** Keeps it until `body` is done. @throws DisposedError */
-  async use<T>(body: () => Promise<T>): Promise<T> {
-    if (this.#ended) throw new DisposedError(`webgpu: ${this.#what} was disposed`)
-    this.#users += 1
-    try {
-      return await body()
-    } finally {
-      this.#users -= 1
-      if (this.#ended && this.#users === 0) this.#free()
-    }
-  }
-
-  end(): void {
-    if (this.#ended) return
-    this.#ended = true
-    if (this.#users === 0) this.#free()
-  }
-}
 
 /** Bytes of a tensor's elements, in whole words. */
 export function tensorBytes({ dtype, shape }: StaticType, engine: Engine): number {
@@ -108,18 +77,18 @@ export class WebGpuTensor implements DeviceTensor {
   readonly shape: StaticShape
   readonly #engine: Engine
   readonly #buffer: GPUBuffer
-  readonly #holding: Holding
+  readonly #lifetime: Lifetime
 
   constructor(engine: Engine, tensor: HostTensor) {
     this.dtype = tensor.dtype
     this.shape = tensor.shape
     this.#engine = engine
     this.#buffer = uploaded(engine, tensor, `the tensor ${formatType(tensor)}`)
-    this.#holding = new Holding('this tensor', () => engine.free(this.#buffer))
+    this.#lifetime = new Lifetime('webgpu: this tensor', () => engine.free(this.#buffer))
   }
 
   read(): Promise<HostTensor> {
-    return this.#holding.use(() =>
+    return this.#lifetime.use(() =>
       this.#engine.enqueue(async () => {
         const [tensor] = await download(this.#engine, 'read', [{ dtype: this.dtype, shape: this.shape, buffer: this.#buffer }])
         if (!tensor) throw new GraphError('webgpu: nothing was read')
@@ -130,14 +99,14 @@ export class WebGpuTensor implements DeviceTensor {
 
   /** Keeps the buffer while `body` runs. @throws GraphError for a tensor of another device */
   use<T>(engine: Engine, body: (buffer: GPUBuffer) => Promise<T>): Promise<T> {
-    return this.#holding.use(() => {
+    return this.#lifetime.use(() => {
       if (engine !== this.#engine) throw new GraphError('webgpu: the tensor belongs to another instance of this backend; read() it first')
       return body(this.#buffer)
     })
   }
 
   dispose(): void {
-    this.#holding.end()
+    void this.#lifetime.end()
   }
 
   [Symbol.dispose](): void {
@@ -156,13 +125,13 @@ export class WebGpuState implements StateStore {
   readonly names: readonly string[]
   readonly #engine: Engine
   readonly #slots: ReadonlyMap<string, Slot>
-  readonly #holding: Holding
+  readonly #lifetime: Lifetime
 
   constructor(engine: Engine, initial: readonly StateInit[]) {
     const slots = new Map<string, Slot>()
     this.#engine = engine
     this.#slots = slots
-    this.#holding = new Holding('this state store', () => {
+    this.#lifetime = new Lifetime('webgpu: this state store', () => {
       for (const { buffer } of slots.values()) engine.free(buffer)
     })
     try {
@@ -171,7 +140,7 @@ export class WebGpuState implements StateStore {
         slots.set(name, { dtype: data.dtype, shape: data.shape, buffer: uploaded(engine, data, `state '${name}'`), version: 0 })
       }
     } catch (error) {
-      this.#holding.end()
+      void this.#lifetime.end()
       throw error
     }
     this.names = [...slots.keys()]
@@ -229,11 +198,11 @@ export class WebGpuState implements StateStore {
 
   /** Keeps the buffers while `body` runs. @throws DisposedError */
   use<T>(body: () => Promise<T>): Promise<T> {
-    return this.#holding.use(body)
+    return this.#lifetime.use(body)
   }
 
   dispose(): void {
-    this.#holding.end()
+    void this.#lifetime.end()
   }
 
   #slot(name: string): Slot {

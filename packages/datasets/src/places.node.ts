@@ -3,9 +3,9 @@
 
 import { createHash } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
-import { homedir } from 'node:os'
-import { isAbsolute, join } from 'node:path'
+import { join } from 'node:path'
 import { FormatError } from '@dynconv/core'
+import { userCacheFolder } from '@dynconv/core/node'
 import type { SourceFile } from './bytes.ts'
 import { download, type DownloadProgress } from './download.node.ts'
 
@@ -93,10 +93,9 @@ export async function locate(published: Published, file: PublishedFile, options:
   )
 }
 
-/** The cache folder of one data set, by the XDG base directory specification (relative paths there are ignored). */
+/** The cache folder of one data set. */
 export function cacheFolder(name: string): string {
-  const xdg = process.env['XDG_CACHE_HOME']
-  return join(xdg !== undefined && isAbsolute(xdg) ? xdg : join(homedir(), '.cache'), 'dynconv', name)
+  return join(userCacheFolder(), name)
 }
 
 /** @throws FormatError when the digest of `bytes` is not `expected` (hexadecimal) */

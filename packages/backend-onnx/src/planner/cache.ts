@@ -3,9 +3,9 @@
 
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
-import { cpus, homedir } from 'node:os'
+import { cpus } from 'node:os'
 import { join } from 'node:path'
-import { writeFileAtomic } from '@dynconv/core/node'
+import { userCacheFolder, writeFileAtomic } from '@dynconv/core/node'
 import type { Engine } from '../session.ts'
 import { flatten, type Rates } from './rates.ts'
 
@@ -32,7 +32,7 @@ export function keyOf(engine: Engine, layout: string): RatesKey {
 export function cacheFolder(option: string | false | undefined, env: NodeJS.ProcessEnv = process.env): string | undefined {
   const chosen = option ?? env['DYNCONV_CACHE']
   if (chosen === false || chosen === 'off') return undefined
-  return chosen || join(env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'dynconv')
+  return chosen || userCacheFolder(env)
 }
 
 /** The rates for `key` from `folder`, or measured by `measure` and kept there. */

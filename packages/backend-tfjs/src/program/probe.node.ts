@@ -3,9 +3,10 @@
 // enough, and trying would take longer than it saves.
 
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { cpus, homedir } from 'node:os'
+import { cpus } from 'node:os'
 import path from 'node:path'
 import { fromNumbers } from '@dynconv/core'
+import { userCacheFolder } from '@dynconv/core/node'
 import { nth, product } from '../kernels/shared.ts'
 import { type Binding, Session } from './binding.node.ts'
 import { emptyFeed } from './build.ts'
@@ -40,7 +41,7 @@ export function probingForms(platform: ProbePlatform): Forms {
   const { device, version, leastMacs = 2 ** 24 } = platform
   const listed = platform.candidates ?? ((layer) => candidates(layer, device))
   const machine = [recipe, version, device, cpus()[0]?.model ?? '', cpus().length, process.env['TF_ENABLE_ONEDNN_OPTS'] ?? '', process.env['TF_NUM_INTRAOP_THREADS'] ?? ''].join(' ')
-  const found = new Findings('file' in platform ? platform.file : cacheFile())
+  const found = new Findings('file' in platform ? platform.file : path.join(userCacheFolder(), 'tfjs-forms.json'))
   const choose =
     <K extends FormKind>(kind: K) =>
     (layer: DynamicLayer): Choice<FormNames[K]> => {
@@ -139,11 +140,6 @@ function writeProbe(p: ProgramPrimitives, kind: FormKind, layer: DynamicLayer, f
   const result = p.reshape(p.slice(flat, [0], [1]), [])
   const ready = p.graph.one('Identity', [p.constant(fromNumbers('float32', [], [0]))], { T: float }, 'float32', [], assigned)
   return { ready, result }
-}
-
-/** The file in the user's cache. */
-function cacheFile(): string {
-  return path.join(process.env['XDG_CACHE_HOME'] || path.join(homedir(), '.cache'), 'dynconv', 'tfjs-forms.json')
 }
 
 // Times by key, read once and written whenever something is new. A file that is damaged, or cannot be written, costs no more
