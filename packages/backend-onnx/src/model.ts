@@ -250,14 +250,10 @@ export class ModelBuilder {
 
   // Nodes and initialisers that an output needs: the engine itself runs what nobody reads.
   #live(): Live {
-    const read = new Set(this.#outputs.map((o) => o.name))
-    const node: NodeProto[] = []
-    for (const candidate of this.#nodes.toReversed()) {
-      if (!candidate.output.some((name) => read.has(name))) continue
-      node.push(candidate)
-      for (const name of readBy(candidate)) read.add(name)
-    }
-    return { node: node.reverse(), initializer: this.#initializers.filter((t) => read.has(t.name ?? '')) }
+    const outputs = this.#outputs.map((o) => o.name)
+    const node = neededFor(outputs, this.#nodes)
+    const read = new Set([...outputs, ...node.flatMap(readBy)])
+    return { node, initializer: this.#initializers.filter((t) => read.has(t.name ?? '')) }
   }
 
   /** The finished model. */
@@ -282,6 +278,18 @@ export class ModelBuilder {
 /** What a node reads, its branches included (and what they make for themselves). */
 export function readBy(node: NodeProto): readonly string[] {
   return [...node.input.filter((name) => name !== ''), ...node.attribute.flatMap((a) => a.g?.node.flatMap(readBy) ?? [])]
+}
+
+/** Those of `nodes` that the values called `names` need, in order. */
+export function neededFor(names: readonly string[], nodes: readonly NodeProto[]): readonly NodeProto[] {
+  const read = new Set(names)
+  const result: NodeProto[] = []
+  for (const node of nodes.toReversed()) {
+    if (!node.output.some((name) => read.has(name))) continue
+    for (const name of readBy(node)) read.add(name)
+    result.push(node)
+  }
+  return result.reverse()
 }
 
 function attribute(name: string, value: Attr): AttributeProto {

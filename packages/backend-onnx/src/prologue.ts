@@ -3,7 +3,7 @@
 // changed, and whose results are fed to the rest.
 
 import { GraphError } from '@dynconv/core'
-import { readBy } from './model.ts'
+import { neededFor, readBy } from './model.ts'
 import { elementTypes, type GraphProto, type ModelProto, type NodeProto, type ValueInfoProto } from './proto/onnx.ts'
 
 /** A model cut in two. */
@@ -42,13 +42,13 @@ export function splitModel(model: ModelProto, frozen: ReadonlySet<string>): Spli
     if (kind !== 'derived' || isView) late.push(node)
   }
   const computed = new Set(early.filter((n) => !viewing.has(n.opType)).flatMap((n) => (kinds.get(n.output[0] ?? '') === 'derived' ? n.output : [])))
-  const main = needed(late, graph.output.map((o) => o.name))
+  const main = neededFor(graph.output.map((o) => o.name), late)
   const read = new Set([...main.flatMap(readBy), ...graph.output.map((o) => o.name)])
   const values = [...computed].filter((name) => read.has(name))
   if (values.length === 0) return { main: model, prologue: undefined, values: [] }
   return {
     main: { ...model, graph: graphOf(graph, main, graph.input.filter((i) => !frozen.has(i.name) || read.has(i.name)), graph.output) },
-    prologue: { ...model, graph: prologueOf(graph, needed(early, values), values) },
+    prologue: { ...model, graph: prologueOf(graph, neededFor(values, early), values) },
     values,
   }
 }
@@ -86,16 +86,4 @@ function kindOf(node: NodeProto, kinds: ReadonlyMap<string, Kind>): Kind {
   if (viewing.has(node.opType)) return from.includes('derived') ? 'derived' : 'stored'
   // The numbers come first; what says how to move them (indices, axes) is constant.
   return computing.has(node.opType) ? 'derived' : 'live'
-}
-
-// The nodes that `names` need, in order.
-function needed(nodes: readonly NodeProto[], names: readonly string[]): readonly NodeProto[] {
-  const read = new Set(names)
-  const result: NodeProto[] = []
-  for (const node of nodes.toReversed()) {
-    if (!node.output.some((name) => read.has(name))) continue
-    for (const name of readBy(node)) read.add(name)
-    result.push(node)
-  }
-  return result.reverse()
 }
