@@ -51,6 +51,11 @@ export function keptNetwork(spec: NetworkSpec, key: string, conv: () => ConvFact
   return network
 }
 
+/** Lets go of the networks kept so far. */
+export function forgetNetworks(): void {
+  kept.networks.clear()
+}
+
 /** The network that `spec` describes, its convolutions made by `conv`. */
 function buildNetwork(spec: NetworkSpec, conv: ConvFactory): Module {
   // Each builder takes the spec of its own kind, which the compiler cannot follow through the table.

@@ -3,7 +3,7 @@
 import { DisposedError, DTypeError, ShapeError } from '../backend/errors.ts'
 import type { Backend, DeviceTensor, Executable, StateStore } from '../backend/contract.ts'
 import { prepare } from '../backend/prepare.ts'
-import { typeOf } from '../graph/graph.ts'
+import { type Graph, typeOf } from '../graph/graph.ts'
 import { type InputSpec, type Traced, type TraceResult, trace } from '../graph/trace.ts'
 import { Module } from '../nn/module.ts'
 import { formatChoices } from '../passes/planDynamicConv.ts'
@@ -25,21 +25,22 @@ export interface CompileModuleOptions {
 
 /** A compiled module. */
 export class Compiled {
-  readonly #traced: Traced
+  // Not the trace, whose sources are the module's parameters: a caller who lets go of the module has its memory back.
+  readonly #graph: Graph
   readonly #backend: Backend
   readonly #state: StateStore
   readonly #programs: Map<string, { readonly executable: Executable; readonly choices: string }> = new Map()
   #disposed: boolean = false
 
-  constructor(traced: Traced, backend: Backend, state: StateStore) {
-    this.#traced = traced
+  constructor(graph: Graph, backend: Backend, state: StateStore) {
+    this.#graph = graph
     this.#backend = backend
     this.#state = state
   }
 
   /** The names of what `run` returns, in order. */
   get outputs(): readonly string[] {
-    return this.#traced.graph.outputs.map((o) => o.name)
+    return this.#graph.outputs.map((o) => o.name)
   }
 
   /** The device's copy of the module's parameters and buffers. */
@@ -77,7 +78,7 @@ export class Compiled {
 
   // The names of sizes are bound by the inputs' shapes; everything else must match exactly.
   #sizes(inputs: readonly (HostTensor | DeviceTensor)[]): ReadonlyMap<string, number> {
-    const { graph } = this.#traced
+    const graph = this.#graph
     const sizes = new Map<string, number>()
     if (inputs.length !== graph.inputs.length) throw new ShapeError(`run: expected ${graph.inputs.length} inputs (${graph.inputs.map((p) => p.name).join(', ')}), got ${inputs.length}`)
     graph.inputs.forEach((port, i) => {
@@ -96,7 +97,7 @@ export class Compiled {
     const key = [...sizes].map(([name, n]) => `${name}=${n}`).join(',')
     const ready = this.#programs.get(key)
     if (ready) return ready
-    const { graph, choices } = prepare(specialise(this.#traced.graph, Object.fromEntries(sizes)), this.#backend)
+    const { graph, choices } = prepare(specialise(this.#graph, Object.fromEntries(sizes)), this.#backend)
     const executable = await this.#backend.compile(graph, { state: this.#state })
     const program = { executable, choices: formatChoices(choices) }
     this.#programs.set(key, program)
@@ -123,7 +124,7 @@ function bind(sizes: Map<string, number>, want: Dim, got: number): boolean {
 export async function compile(target: Module | ((...inputs: Tensor[]) => TraceResult), options: CompileModuleOptions): Promise<Compiled> {
   const traced = traceModule(target, options)
   const state = await options.backend.createState([...traced.sources].map(([name, source]) => ({ name, kind: source.kind, data: source.data })))
-  const compiled = new Compiled(traced, options.backend, state)
+  const compiled = new Compiled(traced.graph, options.backend, state)
   try {
     const open = options.inputs.some((spec) => spec.shape.some((d) => typeof d === 'string'))
     if (!open) await compiled.prepare()
