@@ -5,7 +5,7 @@ import type { Graph, Node, NodeOf, ValueId } from '@dynconv/core'
 import { formatShape, staticShape, typeOf } from '@dynconv/core'
 import { nth, product } from '../kernels/shared.ts'
 import { four, isOne } from './conv.ts'
-import { forwardForms, inputGradForms, kernelGradForms, type KernelParts, rowsOrder } from './dynamicForms.ts'
+import { forwardForms, inputGradForms, kernelGradForms, kernelGradOrders, type KernelParts } from './dynamicForms.ts'
 import { divisorUpTo, type DynamicLayer, type Form } from './forms.ts'
 import type { TfNode, TfValue } from './graph.ts'
 import { basesLayout, nhwc, plain, tapsLayout } from './layout.ts'
@@ -60,7 +60,8 @@ export const dynamicConvKernels: ProgramKernels = {
     const { form, why } = l.target.forms.kernelGrad(layer)
     explain(l, node, layer, form, `${step < layer.batch ? `, ${step} samples at a time` : ''}${why}`)
     const wide = l.get(bases, basesLayout)
-    const rows = form.name === 'rows' ? p.transpose(wide, rowsOrder) : wide
+    const order = kernelGradOrders[form.name]
+    const rows = order.to(p, wide)
     const flat = p.reshape(rows, [nth(wide.shape, 0), product(wide.shape.slice(1))])
     const [images, grads, mixture] = [l.get(x, nhwc), l.get(dy, nhwc), l.get(pi)]
     const dPis: TfValue[] = []
@@ -76,8 +77,7 @@ export const dynamicConvKernels: ProgramKernels = {
       dPis.push(p.matmul(dV, flat, false, true))
     }
     if (!dRows) return false
-    const dBases = p.reshape(dRows, rows.shape)
-    l.put(node, nth(node.outputs, 0), form.name === 'rows' ? p.transpose(dBases, rowsOrder.map((_, i) => rowsOrder.indexOf(i))) : dBases, basesLayout)
+    l.put(node, nth(node.outputs, 0), order.from(p, p.reshape(dRows, rows.shape)), basesLayout)
     l.put(node, nth(node.outputs, 1), p.concat(dPis, 0), plain(2))
     return true
   },

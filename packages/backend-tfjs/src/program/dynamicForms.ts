@@ -10,6 +10,8 @@
 //             are mixed just before they are used, so that they never leave the cache
 //   flipped   dx = conv(dY with zeros between its pixels, V turned round), padded as forms.ts derives: V turned round is linear
 //             in V, so the K bases are turned round instead of the B kernels
+//   turned    the same with stride 1 as a product over columns of dY: dx_b = dcol_b U_b, dcol_b [H W, T O], U_b [T O, I] the
+//             kernels turned round; and then dU_b = dcol_b^T x_b, over the same columns
 //   rows      with stride 1, X_b = the kw shifts of a padded row side by side [(H' Q), kw I], Y_b = dY_b moved down by 0 to
 //             kh - 1 rows in H' rows, side by side [(H' Q), kh O]: dV_b = X_b^T Y_b [kw I, kh O]
 
@@ -81,7 +83,6 @@ export const inputGradForms: { readonly [F in InputGradForm]: (p: ProgramPrimiti
     const dx = p.concat(filters.map((filter, b) => p.conv2dInputGrad(nth(samples, b), filter, [1, ...whole.size, inChannels], stride, whole.padding)), 0)
     return p.slice(dx, [0, ...whole.start, 0], [batch, ...inputSize, inChannels])
   },
-  // Only cuDNN has gradients of convolutions in groups.
   grouped: (p, layer, dy, { mixed }, { together = layer.batch }) => {
     const { batch, inChannels, outChannels, inputSize, stride, kernelSize } = layer
     const whole = wholeSize(layer)
@@ -106,12 +107,17 @@ export const inputGradForms: { readonly [F in InputGradForm]: (p: ProgramPrimiti
     })
     return p.addAll(shifted)
   },
+  turned: (p, layer, dy, { bases, pi }) => {
+    const { batch, inChannels, outChannels, inputSize, kernelSize, numBases } = layer
+    const size = product(kernelSize) * outChannels
+    const U = p.matmul(pi(), p.reshape(turnRound(p, bases()), [numBases, size * inChannels]), false, false)
+    const dx = p.matmul(columns(p, overGradient(layer), dy), p.reshape(U, [batch, size, inChannels]), false, false)
+    return p.reshape(dx, [batch, ...inputSize, inChannels])
+  },
   flipped: (p, layer, dy, { bases, pi }, { together = layer.batch }) => {
     const { batch, inChannels, outChannels, outputSize, stride, kernelSize, numBases } = layer
     const [height, width] = kernelSize
-    // [K, kh, kw, I, O] turned round: [K, kh, kw, O, I]
-    const turned = p.transpose(p.reverse(bases(), [1, 2]), [0, 1, 2, 4, 3])
-    const V = p.matmul(pi(), p.reshape(turned, [numBases, height * width * inChannels * outChannels]), false, false)
+    const V = p.matmul(pi(), p.reshape(turnRound(p, bases()), [numBases, height * width * inChannels * outChannels]), false, false)
     const [rows, columns] = outputSize
     const apart = isOne(stride) ? dy : p.pad(p.reshape(dy, [batch, rows, 1, columns, 1, outChannels]), [0, 0, 0, 0, 0, 0], [0, 0, stride[0] - 1, 0, stride[1] - 1, 0], 0)
     const spread = p.reshape(apart, [batch, rows * stride[0], columns * stride[1], outChannels])
@@ -122,7 +128,7 @@ export const inputGradForms: { readonly [F in InputGradForm]: (p: ProgramPrimiti
   },
 }
 
-/** dV [B, T I O]; `rows` gives it in the order [kw, I, kh, O]. */
+/** dV [B, T I O], in the order of `kernelGradOrders`. */
 export const kernelGradForms: { readonly [F in KernelGradForm]: (p: ProgramPrimitives, layer: DynamicLayer, x: TfValue, dy: TfValue, form: Form) => TfValue } = {
   loop: (p, layer, x, dy, form) => {
     const { batch, inChannels, outChannels, stride, kernelSize } = layer
@@ -135,9 +141,10 @@ export const kernelGradForms: { readonly [F in KernelGradForm]: (p: ProgramPrimi
     const all = images.map((image, b) => p.conv2dFilterGrad(image, nth(grads, b), filterShape, stride, padding ?? 'VALID'))
     return p.reshape(p.pack(all), [batch, product(filterShape)])
   },
-  // Only cuDNN has gradients of convolutions in groups.
-  grouped: (p, layer, x, dy, { together = layer.batch }) => {
+  grouped: (p, layer, x, dy, form) => {
     const { batch, inChannels, outChannels, stride, kernelSize } = layer
+    if (stride[0] !== stride[1]) return kernelGradForms.columns(p, layer, x, dy, form)
+    const { together = batch } = form
     const padding = paddingOf({ ...layer, dilation: one }, kernelSize)
     const images = p.split(sideBySide(p, padding ? x : padded(p, x, layer), together), batch / together)
     const grads = p.split(sideBySide(p, dy, together), batch / together)
@@ -150,6 +157,11 @@ export const kernelGradForms: { readonly [F in KernelGradForm]: (p: ProgramPrimi
     const { batch, inChannels, outChannels, outputSize, kernelSize } = layer
     const rows = p.reshape(dy, [batch, product(outputSize), outChannels])
     return p.reshape(p.matmul(columns(p, layer, x), rows, true, false), [batch, product(kernelSize) * inChannels * outChannels])
+  },
+  turned: (p, layer, x, dy) => {
+    const { batch, inChannels, outChannels, inputSize, kernelSize } = layer
+    const rows = p.reshape(x, [batch, product(inputSize), inChannels])
+    return p.reshape(p.matmul(columns(p, overGradient(layer), dy), rows, true, false), [batch, product(kernelSize) * outChannels * inChannels])
   },
   rows: (p, layer, x, dy) => {
     const { batch, inChannels, outChannels, outputSize, kernelSize } = layer
@@ -165,8 +177,34 @@ export const kernelGradForms: { readonly [F in KernelGradForm]: (p: ProgramPrimi
   },
 }
 
-/** From [K, kh, kw, I, O] to the order of `rows`, [K, kw, I, kh, O]. */
-export const rowsOrder: readonly number[] = [0, 2, 3, 1, 4]
+/** An order of the bases: from [K, kh, kw, I, O], and back. */
+export interface BasesOrder {
+  readonly to: (p: ProgramPrimitives, bases: TfValue) => TfValue
+  readonly from: (p: ProgramPrimitives, bases: TfValue) => TfValue
+}
+
+const asTheyAre: BasesOrder = { to: (_, bases) => bases, from: (_, bases) => bases }
+
+/** In which order each form gives the gradients of kernels. */
+export const kernelGradOrders: { readonly [F in KernelGradForm]: BasesOrder } = {
+  loop: asTheyAre,
+  grouped: asTheyAre,
+  columns: asTheyAre,
+  // [K, kw, I, kh, O]
+  rows: { to: (p, bases) => p.transpose(bases, [0, 2, 3, 1, 4]), from: (p, bases) => p.transpose(bases, [0, 3, 1, 2, 4]) },
+  turned: { to: turnRound, from: turnRound },
+}
+
+// [K, kh, kw, I, O] turned round, [K, kh, kw, O, I], and back.
+function turnRound(p: ProgramPrimitives, bases: TfValue): TfValue {
+  return p.transpose(p.reverse(bases, [1, 2]), [0, 1, 2, 4, 3])
+}
+
+// The convolution of dY, with kernels turned round, that gives dx.
+function overGradient(layer: DynamicLayer): DynamicLayer {
+  const { inChannels, outChannels, inputSize, outputSize } = layer
+  return { ...layer, inChannels: outChannels, outChannels: inChannels, inputSize: outputSize, outputSize: inputSize, stride: one, padding: flippedPadding(layer) }
+}
 
 // The images whose gradient TensorFlow gives: as they are where it has a name for their padding, or inside it.
 function wholeSize({ inputSize, stride, padding, kernelSize }: DynamicLayer): { readonly size: Size2d; readonly start: Size2d; readonly padding: 'VALID' | 'SAME' } {

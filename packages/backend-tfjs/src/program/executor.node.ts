@@ -6,6 +6,7 @@ import { probeQuirks } from '../composed/quirks.ts'
 import type { Tf } from '../composed/tf.ts'
 import { type Executor, isHost, type Loaded, type Resident, type RunInput } from '../executor.ts'
 import { bindingOf } from './binding.node.ts'
+import { deviceOf } from './device.node.ts'
 import { type Forms, tableForms } from './forms.ts'
 import { joinsWhenPaid, Member, type Platform } from './group.node.ts'
 import { probingForms } from './probe.node.ts'
@@ -25,7 +26,7 @@ export interface ProgramChoices {
 export async function programExecutor(tf: Tf, ledger: MemoryLedger, choices: ProgramChoices = {}): Promise<Executor> {
   const binding = bindingOf(tf)
   const quirks = await probeQuirks(tf)
-  const device = binding.isUsingGpuDevice() ? 'gpu' : 'cpu'
+  const device = deviceOf(binding, quirks)
   const version = binding.TF_Version ?? 'of unknown version'
   const forms = choices.forms ?? (choices.probe === false ? tableForms(device) : probingForms({ binding, quirks, device, version }))
   const platform: Platform = { binding, quirks, target: { forms }, ledger, joins: choices.joins ?? joinsWhenPaid }

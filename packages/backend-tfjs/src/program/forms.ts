@@ -29,19 +29,21 @@ export type ForwardForm = 'loop' | 'grouped' | 'columns' | 'taps'
 
 /**
  * - loop: a gradient kernel for each sample.
- * - grouped: samples side by side as channels; cuDNN only.
+ * - grouped: samples side by side as channels, in one gradient with a group for each; not on TensorFlow's own kernels.
  * - flipped: a grouped forward convolution of dY with kernels turned round.
+ * - turned: neighbourhoods of dY as rows, times kernels turned round.
  * - columns: dY times each kernel, the rows added up where they were read.
  */
-export type InputGradForm = 'loop' | 'grouped' | 'flipped' | 'columns'
+export type InputGradForm = 'loop' | 'grouped' | 'flipped' | 'turned' | 'columns'
 
 /**
  * - loop: a gradient kernel for each sample.
- * - grouped: samples side by side as channels; cuDNN only.
+ * - grouped: samples side by side as channels, in one gradient with a group for each; not on TensorFlow's own kernels.
  * - rows: columns of x shifted along the width only, dY shifted along the height.
  * - columns: neighbourhoods of x times dY.
+ * - turned: neighbourhoods of dY times x; the gradient of the images in form turned has made them already.
  */
-export type KernelGradForm = 'loop' | 'grouped' | 'rows' | 'columns'
+export type KernelGradForm = 'loop' | 'grouped' | 'rows' | 'columns' | 'turned'
 
 /** The forms of each of the three. */
 export interface FormNames {
@@ -59,9 +61,15 @@ export const formKinds: readonly FormKind[] = ['forward', 'inputGrad', 'kernelGr
 /** A form. */
 export interface Form<F extends string = string> {
   readonly name: F
-  /** How many samples stand side by side in a grouped or flipped convolution; all unless given. */
+  /** How many samples stand side by side in a grouped or flipped form; all unless given. */
   readonly together?: number
 }
+
+/**
+ * Whose kernels compute: cuDNN's on a graphics card, oneDNN's on the processor, or TensorFlow's own there, which have no
+ * gradients of convolutions in groups.
+ */
+export type Device = 'gpu' | 'onednn' | 'cpu'
 
 /** A choice, with what to say of it after its name. */
 export interface Choice<F extends string = string> {
@@ -76,13 +84,13 @@ export type Forms = { readonly [K in FormKind]: (layer: DynamicLayer) => Choice<
 export type Candidates = { readonly [K in FormKind]: readonly Form<FormNames[K]>[] }
 
 /** The first of each list of candidates. */
-export function tableForms(device: 'cpu' | 'gpu'): Forms {
+export function tableForms(device: Device): Forms {
   const first = <K extends FormKind>(kind: K): Forms[K] => ((layer) => ({ form: candidates(layer, device)[kind][0] ?? { name: 'loop' }, why: '' })) as Forms[K]
   return { forward: first('forward'), inputGrad: first('inputGrad'), kernelGrad: first('kernelGrad') }
 }
 
 /** What is worth trying, the likeliest first. */
-export function candidates(layer: DynamicLayer, device: 'cpu' | 'gpu'): Candidates {
+export function candidates(layer: DynamicLayer, device: Device): Candidates {
   const { batch, inChannels, outChannels, outputSize, stride } = layer
   const strided = stride[0] !== 1 || stride[1] !== 1
   const flips = flippedPadding(layer).every((n) => n >= 0)
@@ -94,16 +102,19 @@ export function candidates(layer: DynamicLayer, device: 'cpu' | 'gpu'): Candidat
     names.filter((name) => !without.includes(name)).map((name) => (name === 'grouped' || name === 'flipped' ? { name, together } : { name }))
   const row = table(device, batch, wide, strided, side)
   const alone = together === 1
+  const ungrouped = alone ? (['grouped'] as const) : []
+  const unturned = flips && !strided ? [] : (['turned'] as const)
+  const ungroupedGrads = alone || device === 'cpu' ? (['grouped'] as const) : []
   return {
-    forward: list(row.forward, [...(alone ? (['grouped'] as const) : []), ...(strided ? (['taps'] as const) : [])]),
-    inputGrad: list(row.inputGrad, [...(flips && !alone ? [] : (['flipped'] as const)), ...(strided ? (['columns'] as const) : [])]),
-    kernelGrad: list(row.kernelGrad, strided ? ['rows'] : []),
+    forward: list(row.forward, [...ungrouped, ...(strided ? (['taps'] as const) : [])]),
+    inputGrad: list(row.inputGrad, [...ungroupedGrads, ...unturned, ...(flips && !alone ? [] : (['flipped'] as const)), ...(strided ? (['columns'] as const) : [])]),
+    kernelGrad: list(row.kernelGrad, [...ungroupedGrads, ...unturned, ...(strided ? (['rows'] as const) : [])]),
   }
 }
 
 type Row = { readonly [K in FormKind]: readonly FormNames[K][] }
 
-function table(device: 'cpu' | 'gpu', batch: number, wide: boolean, strided: boolean, side: number): Row {
+function table(device: Device, batch: number, wide: boolean, strided: boolean, side: number): Row {
   if (device === 'gpu') return { forward: ['grouped', 'columns'], inputGrad: ['columns', 'loop', 'grouped', 'flipped'], kernelGrad: ['columns', 'grouped'] }
   const small = side <= 8
   const middle = side <= 16
@@ -111,14 +122,14 @@ function table(device: 'cpu' | 'gpu', batch: number, wide: boolean, strided: boo
   if (!wide) {
     return {
       forward: small ? ['grouped', 'columns', 'loop'] : ['grouped', 'loop'],
-      inputGrad: ['flipped', 'loop'],
-      kernelGrad: strided ? ['columns', 'loop'] : middle ? ['rows', 'columns'] : ['loop', 'rows', 'columns'],
+      inputGrad: ['grouped', 'flipped', 'loop'],
+      kernelGrad: strided ? ['grouped', 'columns', 'loop'] : middle ? ['grouped', 'rows', 'columns'] : ['grouped', 'loop', 'rows', 'columns'],
     }
   }
   return {
     forward: small ? ['taps', 'columns', 'loop', 'grouped'] : middle ? ['taps', 'loop', 'grouped'] : ['loop', 'grouped'],
-    inputGrad: small && !strided ? ['columns', 'flipped', 'loop'] : ['loop', 'flipped'],
-    kernelGrad: small ? ['columns', 'rows', 'loop'] : middle || batch <= 16 ? ['columns', 'rows', 'loop'] : ['loop', 'rows', 'columns'],
+    inputGrad: small && !strided ? ['turned', 'columns', 'flipped', 'loop'] : ['loop', 'grouped', 'flipped'],
+    kernelGrad: small ? ['turned', 'columns', 'rows', 'grouped', 'loop'] : middle || batch <= 16 ? ['columns', 'rows', 'grouped', 'loop'] : ['loop', 'grouped', 'rows', 'columns'],
   }
 }
 

@@ -11,7 +11,7 @@ import { nth, product } from '../kernels/shared.ts'
 import { type Binding, Session } from './binding.node.ts'
 import { emptyFeed } from './build.ts'
 import { forwardForms, inputGradForms, kernelGradForms, type KernelParts } from './dynamicForms.ts'
-import { type Candidates, candidates, type Choice, type DynamicLayer, type Form, type FormKind, type FormNames, type Forms } from './forms.ts'
+import { type Candidates, candidates, type Choice, type Device, type DynamicLayer, type Form, type FormKind, type FormNames, type Forms } from './forms.ts'
 import { attr, TfGraph, type TfNode, type TfValue } from './graph.ts'
 import { type ProgramPrimitives, programPrimitives, type ProgramQuirks } from './primitives.ts'
 
@@ -19,7 +19,7 @@ import { type ProgramPrimitives, programPrimitives, type ProgramQuirks } from '.
 export interface ProbePlatform {
   readonly binding: Binding
   readonly quirks: ProgramQuirks
-  readonly device: 'cpu' | 'gpu'
+  readonly device: Device
   /** Of TensorFlow. */
   readonly version: string
   /** What is worth trying; forms.ts unless given. */
@@ -31,7 +31,7 @@ export interface ProbePlatform {
 }
 
 // What was found with other forms does not count.
-const recipe = 2
+const recipe = 3
 const rounds = 3
 // A form that is not the table's must be that much faster: single layers, one at a time, are not the whole program.
 const advantage = 0.92

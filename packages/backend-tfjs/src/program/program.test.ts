@@ -11,7 +11,7 @@ import { testedEngines } from '../testing/engines.ts'
 import { smallBatch, smallStep, smallTraining } from '../testing/net.ts'
 import { buildBundle } from './build.ts'
 import type { ProgramChoices } from './executor.node.ts'
-import { type Candidates, candidates, type DynamicLayer, type FormNames, type Forms, tableForms } from './forms.ts'
+import { type Candidates, candidates, type Device, type DynamicLayer, type FormNames, type Forms, tableForms } from './forms.ts'
 import type { TfNode } from './graph.ts'
 import type { Target } from './lowering.ts'
 import { encodeSavedModel } from './proto.ts'
@@ -93,13 +93,17 @@ describe('a program', () => {
   })
 
   test('has the candidates of its forms from the table, and no form that the layer does not allow', () => {
-    const names = (layer: DynamicLayer, device: 'cpu' | 'gpu' = 'cpu'): readonly string[] => Object.values(candidates(layer, device)).map((forms) => forms.map((f) => f.name).join(' '))
-    expect(names(layerOf(16, 32, 64))).toEqual(['grouped loop', 'flipped loop', 'loop rows columns'])
-    expect(names(layerOf(64, 56, 8))).toEqual(['loop grouped', 'loop flipped', 'columns rows loop'])
-    expect(names(layerOf(128, 16, 64, 2))).toEqual(['loop grouped', 'loop flipped', 'columns loop'])
-    expect(names(layerOf(16, 16, 64, 2))[1]).toBe('flipped loop')
+    const names = (layer: DynamicLayer, device: Device = 'onednn'): readonly string[] => Object.values(candidates(layer, device)).map((forms) => forms.map((f) => f.name).join(' '))
+    expect(names(layerOf(16, 32, 64))).toEqual(['grouped loop', 'grouped flipped loop', 'grouped loop rows columns'])
+    expect(names(layerOf(64, 56, 8))).toEqual(['loop grouped', 'loop grouped flipped', 'columns rows grouped loop'])
+    expect(names(layerOf(128, 16, 64, 2))).toEqual(['loop grouped', 'loop grouped flipped', 'columns grouped loop'])
+    expect(names(layerOf(64, 8, 64))).toEqual(['taps columns loop grouped', 'turned columns flipped loop', 'turned columns rows grouped loop'])
     expect(names(layerOf(512, 7, 1))).toEqual(['taps columns loop', 'loop columns', 'columns loop'])
-    expect(names({ ...layerOf(16, 32, 4), padding: [3, 1, 1, 1] })[1]).toBe('loop')
+    expect(names({ ...layerOf(16, 32, 4), padding: [3, 1, 1, 1] })[1]).toBe('grouped loop')
+    expect(names({ ...layerOf(64, 8, 4), padding: [3, 1, 1, 1] }).slice(1)).toEqual(['columns loop', 'columns rows grouped loop'])
+    // TensorFlow's own kernels have no gradients in groups.
+    expect(names(layerOf(16, 32, 64), 'cpu')).toEqual(['grouped loop', 'flipped loop', 'loop rows columns'])
+    expect(names(layerOf(16, 16, 64, 2), 'cpu')[1]).toBe('flipped loop')
     expect(names(layerOf(64, 56, 8), 'gpu')[0]).toBe('grouped columns')
   })
 
@@ -132,6 +136,7 @@ describe.each([...native])('$title', ({ options }) => {
     { forward: 'loop', inputGrad: 'loop', kernelGrad: 'loop' },
     { forward: 'grouped', inputGrad: 'loop', kernelGrad: 'columns' },
     { forward: 'columns', inputGrad: 'loop', kernelGrad: 'columns' },
+    { forward: 'grouped', inputGrad: 'grouped', kernelGrad: 'grouped' },
   ])('every dynamic convolution agrees with the oracle in forms $forward, $inputGrad, $kernelGrad', async (forms) => {
     const backend = await withChoices({ forms: fixed(forms) })
     const failures: string[] = []
@@ -146,6 +151,7 @@ describe.each([...native])('$title', ({ options }) => {
   test.each<FormNames>([
     { forward: 'taps', inputGrad: 'columns', kernelGrad: 'rows' },
     { forward: 'grouped', inputGrad: 'flipped', kernelGrad: 'rows' },
+    { forward: 'columns', inputGrad: 'turned', kernelGrad: 'turned' },
   ])('those of stride 1 also in forms $forward, $inputGrad, $kernelGrad', async (forms) => {
     const backend = await withChoices({ forms: fixed(forms) })
     const failures: string[] = []
@@ -159,11 +165,14 @@ describe.each([...native])('$title', ({ options }) => {
   })
 
   test.each([
-    { stride: [1, 1], kernelGrad: 'rows' },
-    { stride: [2, 2], kernelGrad: 'columns' },
-    { stride: [2, 1], kernelGrad: 'columns' },
-  ] as const)('samples stand side by side in twos as well, with stride $stride', async ({ stride, kernelGrad }) => {
-    const backend = await withChoices({ forms: fixed({ forward: 'grouped', inputGrad: 'flipped', kernelGrad }, 2) })
+    { stride: [1, 1], inputGrad: 'flipped', kernelGrad: 'rows' },
+    { stride: [2, 2], inputGrad: 'flipped', kernelGrad: 'columns' },
+    { stride: [2, 1], inputGrad: 'flipped', kernelGrad: 'columns' },
+    { stride: [1, 1], inputGrad: 'grouped', kernelGrad: 'grouped' },
+    { stride: [2, 2], inputGrad: 'grouped', kernelGrad: 'grouped' },
+    { stride: [2, 1], inputGrad: 'grouped', kernelGrad: 'grouped' },
+  ] as const)('samples stand side by side in twos as well, with stride $stride in forms $inputGrad, $kernelGrad', async ({ stride, inputGrad, kernelGrad }) => {
+    const backend = await withChoices({ forms: fixed({ forward: 'grouped', inputGrad, kernelGrad }, 2) })
     const found = await difference(backend, {
       name: 'side by side',
       fn: (x, bases, pi) => {
