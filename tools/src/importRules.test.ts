@@ -15,6 +15,7 @@ const house = {
   'packages/core/package.json': { name: '@dynconv/core' },
   'packages/models/package.json': { name: '@dynconv/models', ...peer },
   'packages/backend-onnx/package.json': { name: '@dynconv/backend-onnx', dependencies: { protobufjs: '8' }, devDependencies: { 'onnxruntime-node': '1' }, ...peer },
+  'packages/app-kit/package.json': { name: '@dynconv/app-kit', private: true, dependencies: { '@dynconv/backend-onnx': 'workspace:^' } },
   'apps/trainer/package.json': {
     name: '@dynconv/trainer',
     dependencies: { '@dynconv/core': 'workspace:^', '@dynconv/models': 'workspace:^', '@dynconv/backend-onnx': 'workspace:^' },
@@ -45,6 +46,7 @@ test('accepts what the rule allows', () => {
       'packages/models/src/index.ts': "import { conv } from '@dynconv/core'\nimport '@dynconv/core/node'\nexport { conv }\n",
       'packages/backend-onnx/src/index.ts': "import 'protobufjs/minimal.js'\nimport 'node:fs'\n",
       'packages/backend-onnx/src/run.test.ts': "import 'onnxruntime-node'\n",
+      'packages/app-kit/src/engines.ts': "await import('@dynconv/backend-onnx')\n",
       'apps/trainer/src/main.ts': "import '@dynconv/models'\nimport '@dynconv/backend-onnx'\nawait import('node:fs')\n",
     }),
   ).toEqual([])
@@ -63,6 +65,8 @@ test.each([
   ['a package re-exports a name of a sibling', 'packages/models/src/a.ts', "export { onnx } from '@dynconv/backend-onnx'"],
   ['a package reaches into core by path', 'packages/models/src/deep/a.ts', "import '../../../core/src/index.ts'"],
   ['a package imports an app', 'packages/models/src/a.ts', "import '@dynconv/trainer'"],
+  ['a published package imports a private one', 'packages/models/src/a.ts', "import '@dynconv/app-kit'"],
+  ['a private package imports an app', 'packages/app-kit/src/a.ts', "import '@dynconv/trainer'"],
   ['an app imports an app by path', 'apps/benchmark/src/a.ts', "import '../../trainer/src/main.ts'"],
   ['the tools import an app', 'tools/src/a.ts', "import '@dynconv/trainer'"],
   ['a source imports a development dependency', 'packages/backend-onnx/src/a.ts', "import 'onnxruntime-node'"],

@@ -1,7 +1,7 @@
 // The dependency rule of the repository, checked on every import of every source file:
 //   packages/core     imports nothing outside itself;
-//   packages/*        may import core, and never each other;
-//   apps/*, tools     may import every package;
+//   packages/*        may import core, and never each other, where they are published;
+//   private packages  (what apps share), apps/*, tools: may import every package;
 //   apps              are imported by nobody.
 // On top of it: a package is reached by its name, never by a path into its folder, and whatever a file imports is
 // declared in the package.json beside it. It is not a check for cycles (the linter has one: import/no-cycle).
@@ -25,6 +25,7 @@ export interface Violation {
 
 interface Manifest {
   readonly name: string
+  readonly private?: boolean
   readonly dependencies?: Readonly<Record<string, string>>
   readonly devDependencies?: Readonly<Record<string, string>>
   readonly peerDependencies?: Readonly<Record<string, string>>
@@ -93,7 +94,8 @@ function objection(
   if (target !== undefined) {
     if (isCore) return 'core imports nothing outside itself'
     if (!target.dir.startsWith('packages/')) return 'nothing imports an app or the tools'
-    if (member.dir.startsWith('packages/') && name !== core) return 'packages may import core, and never each other'
+    const isPublished = member.dir.startsWith('packages/') && member.manifest.private !== true
+    if (isPublished && name !== core) return 'packages that are published may import core, and never each other'
   } else if (isCore && !isTest) {
     return 'core has no dependencies'
   }

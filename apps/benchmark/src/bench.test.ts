@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { bench } from './bench.ts'
 import { engineGemmPeak, memoryPeak } from './ceilings.ts'
-import { startEngine, startEngines, stopEngines } from './engines.ts'
+import { startEngine, startEngines, stopEngines } from '@dynconv/app-kit/engines'
 import { ownPeakMemory } from './memory.ts'
 import { groupedPeer } from './peers/grouped.ts'
 import { tfjsOpsPeer } from './peers/tfjsOps.ts'

@@ -1,7 +1,7 @@
 // Runs the workloads, ours and the peers', and collects the report.
 
 import { type Ceilings, type GemmPeak, measureCeilings } from './ceilings.ts'
-import type { RunningEngine } from './engines.ts'
+import type { RunningEngine } from '@dynconv/app-kit/engines'
 import { describeMachine } from './machine.ts'
 import { interleave, type MeasureOptions } from './measure.ts'
 import type { PeakMemory } from './memory.ts'

@@ -4,7 +4,7 @@
 
 import { Worker } from 'node:worker_threads'
 import { compile, type HostTensor, Module, Parameter, type Tensor } from '@dynconv/core'
-import type { RunningEngine } from './engines.ts'
+import type { RunningEngine } from '@dynconv/app-kit/engines'
 import { randomImages } from './images.ts'
 import { timed } from './measure.ts'
 import type { Work } from './work.ts'

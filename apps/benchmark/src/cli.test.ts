@@ -1,50 +1,22 @@
 // The command line from outside: processes of their own, on ONNX Runtime, with work small enough for a test.
 
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { CommandLine, type Ended } from '@dynconv/app-kit/testing'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { readReport } from './report.ts'
 import { report, row } from './testing/reports.ts'
 
-const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
-const main = fileURLToPath(new URL('main.ts', import.meta.url))
-
+let cli: CommandLine
 let folder: string
-const children = new Set<ChildProcess>()
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'dynconv-bench-'))
+  cli = await CommandLine.create(new URL('main.ts', import.meta.url))
+  folder = cli.folder
 })
-afterEach(() => {
-  for (const child of children) child.kill('SIGKILL')
-})
-afterAll(() => rm(folder, { recursive: true, force: true }))
+afterEach(() => cli.killAll())
+afterAll(() => cli.dispose())
 
-interface Ended {
-  readonly code: number | null
-  readonly stdout: string
-  readonly stderr: string
-}
-
-function start(...args: string[]): { readonly child: ChildProcess; readonly ended: Promise<Ended>; readonly said: (text: string) => Promise<void> } {
-  const child = spawn(process.execPath, ['--import', tsx, main, ...args], { stdio: ['ignore', 'pipe', 'pipe'], cwd: folder })
-  children.add(child)
-  let stdout = ''
-  let stderr = ''
-  child.stdout.on('data', (data: Buffer) => (stdout += String(data)))
-  child.stderr.on('data', (data: Buffer) => (stderr += String(data)))
-  const ended = once(child, 'close').then(([code]: (number | null)[]) => ({ code: code ?? null, stdout, stderr }))
-  const said = async (text: string): Promise<void> => {
-    while (!stderr.includes(text) && child.exitCode === null) await once(child.stderr, 'data')
-  }
-  return { child, ended, said }
-}
-
-const bench = (...args: string[]): Promise<Ended> => start(...args).ended
+const bench = (...args: string[]): Promise<Ended> => cli.run(...args)
 
 // The smallest work that there is.
 const small = ['--filter', 'depthwise 3x3 512@7 batch 1', '--rounds', '1', '--threads', '1', '--peers', 'none', '--ceilings=false']
@@ -100,7 +72,7 @@ test('what is wrong is said in a line', async () => {
 })
 
 test('Ctrl-C ends a run with 130 and writes nothing', async () => {
-  const running = start('--filter', 'depthwise 3x3 512@7 batch 1', '--rounds', '1000', '--threads', '1', '--peers', 'none', '--ceilings=false', '--json', 'never.json')
+  const running = cli.start('--filter', 'depthwise 3x3 512@7 batch 1', '--rounds', '1000', '--threads', '1', '--peers', 'none', '--ceilings=false', '--json', 'never.json')
   await running.said('depthwise 3x3 512@7 batch 1')
   running.child.kill('SIGINT')
   const { code, stderr } = await running.ended

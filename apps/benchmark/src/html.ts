@@ -1,7 +1,7 @@
 // A report as one page that opens offline: plots, the whole table, the claims of the article beside what was found, what did
 // not run, and what everything was measured on.
 
-import { Page } from '@dynconv/page'
+import { Page } from '@dynconv/app-kit/page'
 import { figures } from './plots.ts'
 import type { Report } from './report.ts'
 import { summaryLines } from './summary.ts'

@@ -2,7 +2,7 @@
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { setTimeout } from 'node:timers/promises'
-import { startEngine } from './engines.ts'
+import { startEngine } from '@dynconv/app-kit/engines'
 import { randomImages } from './images.ts'
 import type { MemoryTask, PeakMemory } from './memory.ts'
 import { forgetNetworks } from './networks.ts'

@@ -2,7 +2,7 @@
 
 import { type Backend, compile, type DynamicConvForm, type HostTensor, type Module, trainer } from '@dynconv/core'
 import { dynamic, ordinary } from '@dynconv/models'
-import type { RunningEngine } from './engines.ts'
+import type { RunningEngine } from '@dynconv/app-kit/engines'
 import { randomImages, randomLabels } from './images.ts'
 import { timed, type Variant, type VariantInfo } from './measure.ts'
 import { keptNetwork } from './networks.ts'

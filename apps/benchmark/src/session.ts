@@ -1,7 +1,7 @@
 // A whole measurement: starts engines and peers, shows progress, measures, and stops all of them again, whatever happens.
 
 import { bench } from './bench.ts'
-import { startEngines, stopEngines } from './engines.ts'
+import { startEngines, stopEngines } from '@dynconv/app-kit/engines'
 import { ownPeakMemory } from './memory.ts'
 import type { Peer } from './peers/peer.ts'
 import { type TorchMode, TorchPeer } from './peers/torch.ts'

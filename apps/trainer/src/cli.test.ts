@@ -1,51 +1,22 @@
 // The command line from outside: whole runs in processes of their own, on ONNX Runtime, small enough for a test.
 
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { CommandLine, type Ended } from '@dynconv/app-kit/testing'
 import { decodeSafetensors, encodeSafetensors, readCheckpoint } from '@dynconv/core'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { type MetricsRecord, readHistory } from './history.ts'
 
-const tsx = pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href
-const main = fileURLToPath(new URL('main.ts', import.meta.url))
-
+let cli: CommandLine
 let folder: string
-const children = new Set<ChildProcess>()
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'dynconv-cli-'))
+  cli = await CommandLine.create(new URL('main.ts', import.meta.url))
+  folder = cli.folder
 })
-afterEach(() => {
-  for (const child of children) child.kill('SIGKILL')
-})
-afterAll(() => rm(folder, { recursive: true, force: true }))
+afterEach(() => cli.killAll())
+afterAll(() => cli.dispose())
 
-interface Ended {
-  readonly code: number | null
-  readonly signal: string | null
-  readonly stdout: string
-  readonly stderr: string
-}
-
-function start(...args: string[]): { readonly child: ChildProcess; readonly ended: Promise<Ended> } {
-  const child = spawn(process.execPath, ['--import', tsx, main, ...args], { stdio: ['ignore', 'pipe', 'pipe'], cwd: folder })
-  children.add(child)
-  let stdout = ''
-  let stderr = ''
-  child.stdout.on('data', (data: Buffer) => (stdout += String(data)))
-  child.stderr.on('data', (data: Buffer) => (stderr += String(data)))
-  const ended = once(child, 'close').then(([code, signal]: (number | string | null)[]): Ended => {
-    children.delete(child)
-    return { code: typeof code === 'number' ? code : null, signal: typeof signal === 'string' ? signal : null, stdout, stderr }
-  })
-  return { child, ended }
-}
-
-const run = (...args: string[]): Promise<Ended> => start(...args).ended
+const run = (...args: string[]): Promise<Ended> => cli.run(...args)
 
 // Two epochs of 50 steps, K=2, annealed; everything that is random is in use.
 const small = ['--dataset', 'fashion-small', '--train-samples', '800', '--test-samples', '50', '--batch', '16', '--width', '4', '--bases', '2', '--epochs', '2', '--temperature', '5:1:2', '--threads', '1']
@@ -89,7 +60,7 @@ test('a run leaves checkpoints, metrics and a report, and says what it did as JS
 })
 
 test('a run that was killed in the middle of an epoch goes on to the same bits', async () => {
-  const { child, ended } = start('train', ...small, '--out', 'killed')
+  const { child, ended } = cli.start('train', ...small, '--out', 'killed')
   await steps('killed', 55)
   child.kill('SIGKILL')
   expect((await ended).signal).toBe('SIGKILL')
@@ -100,7 +71,7 @@ test('a run that was killed in the middle of an epoch goes on to the same bits',
 })
 
 test('Ctrl-C finishes the step, saves and exits with 130; the run goes on to the same bits', async () => {
-  const { child, ended } = start('train', ...small, '--out', 'stopped')
+  const { child, ended } = cli.start('train', ...small, '--out', 'stopped')
   await steps('stopped', 10)
   child.kill('SIGINT')
   const { code, stderr, stdout } = await ended

@@ -80,7 +80,7 @@ test.each(['onnx', ...(native === undefined ? [] : [`tfjs:${native}`])])('%s giv
 
 test('an unknown engine, and threads that cannot be chosen, are refused', async () => {
   const use = (): Promise<void> => Promise.resolve()
-  await expect(withBackend({ backend: 'abacus' }, use)).rejects.toThrow("--backend must be one of onnx, tfjs, tfjs:tfjs-node-gpu, tfjs:tfjs-node, tfjs:wasm, tfjs:cpu, webgpu, reference; got 'abacus'")
+  await expect(withBackend({ backend: 'abacus' }, use)).rejects.toThrow("--backend must be one of onnx, onnx:plain, tfjs, tfjs:tfjs-node-gpu, tfjs:tfjs-node, tfjs:wasm, tfjs:cpu, webgpu, reference; got 'abacus'")
   await expect(withBackend({ backend: 'tfjs:abacus' }, use)).rejects.toThrow("got 'tfjs:abacus'")
   await expect(withBackend({ backend: 'tfjs:wasm', threads: 2 }, use)).rejects.toThrow("--threads: the engine 'tfjs:wasm' does not let its threads be chosen")
 })

@@ -1,8 +1,8 @@
 // A run (or several, side by side) as one HTML page that needs no network and no script: curves drawn here, as SVG, by
-// Observable Plot; numbers in tables. The page itself is @dynconv/page's.
+// Observable Plot; numbers in tables. The page itself is @dynconv/app-kit's.
 
 import * as Plot from '@observablehq/plot'
-import { Page, type PageDocument } from '@dynconv/page'
+import { Page, type PageDocument } from '@dynconv/app-kit/page'
 import { fieldNames, flag, type RunConfig } from './config.ts'
 import { formatCount, formatPercent, formatSeconds } from './format.ts'
 import { type EpochRecord, secondsPerEpoch, type StepRecord } from './history.ts'

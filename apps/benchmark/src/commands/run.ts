@@ -3,7 +3,7 @@
 import { availableParallelism } from 'node:os'
 import { writeFileAtomic } from '@dynconv/core/node'
 import type { Argv } from 'yargs'
-import { engineNames } from '../engines.ts'
+import { engineNames } from '@dynconv/app-kit/engines'
 import { reportHtml } from '../html.ts'
 import { torchModes, type TorchMode } from '../peers/torch.ts'
 import { inMeasuringEnvironment, interruptible } from '../process.ts'

@@ -1,7 +1,7 @@
 // Options that several commands share, in yargs' terms.
 
 import type { Argv } from 'yargs'
-import { backendNames } from '../backend.ts'
+import { engineNames } from '@dynconv/app-kit/engines'
 import { fieldNames, fields, flag, groups, type RunConfig } from '../config.ts'
 
 interface Described {
@@ -15,7 +15,7 @@ export const engineOptions: {
   readonly backend: Described & { readonly choices: readonly string[]; readonly default: string }
   readonly threads: Described & { readonly type: 'number' }
 } = {
-  backend: { choices: backendNames, default: 'onnx', describe: 'the engine: ONNX Runtime, TensorFlow.js (its first engine that works, or one of them), WebGPU, or the slow reference', group: 'Engine:' },
+  backend: { choices: engineNames, default: 'onnx', describe: 'the engine: ONNX Runtime, TensorFlow.js (its first engine that works, or one of them), WebGPU, or the slow reference', group: 'Engine:' },
   threads: { type: 'number', describe: 'threads of ONNX Runtime [default: all cores]', group: 'Engine:', requiresArg: true },
 }
 
