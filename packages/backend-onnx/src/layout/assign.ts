@@ -57,6 +57,11 @@ export function blockedNode(graph: Graph, node: Node, block: number): BlockedNod
   return { case: { ...found.case, outChannels: found.case.outChannels * bases }, kind }
 }
 
+/** Whether a value is a state that the program leaves as it is: what depends on it alone is computed once. */
+export function isOnlyRead(graph: Graph, id: ValueId | undefined): boolean {
+  return graph.states.some((s) => s.value === id && s.update === undefined)
+}
+
 /** Whether a dynamic convolution, or a gradient of one, runs in form outputs. */
 export function isByOutputs(node: Node): boolean {
   return 'form' in node.attrs && node.attrs.form === 'outputs'

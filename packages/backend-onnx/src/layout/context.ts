@@ -4,7 +4,7 @@ import { GraphError, type Node, type StaticShape, type ValueId } from '@dynconv/
 import type { KernelTable, Lowering } from '../lowering.ts'
 import type { ModelBuilder } from '../model.ts'
 import type { Assignment, BlockedNode } from './assign.ts'
-import { blockedNode } from './assign.ts'
+import { blockedNode, isOnlyRead } from './assign.ts'
 import type { FusionPlan } from './fuse.ts'
 import { affine, reorderOutput } from './nchwc.ts'
 
@@ -54,6 +54,11 @@ export class Context {
       if (share === this.block) return model.reshape(this.blocked(id), [batch * groups, height, width, share])
       return reorderOutput(model, apart(this.blocked(id)), share, true)
     })
+  }
+
+  /** Whether a value is a state that the program leaves as it is: what depends on it alone is computed once. */
+  onlyReads(id: ValueId): boolean {
+    return isOnlyRead(this.lowering.graph, id)
   }
 
   shape(id: ValueId): StaticShape {

@@ -14,7 +14,7 @@ import { inputGrad, turnKernels } from './inputGrad.ts'
 import { type Activation, conv, type Epilogue, reorderOutput } from './nchwc.ts'
 import { type ConvCase, type ConvKind, depthwiseFilterWalk, forwardWalk, inputGradForm, withoutGroups } from './support.ts'
 import { fits } from './views.ts'
-import { suitsWinogradConv, winogradConv, winogradKernels } from './winogradConv.ts'
+import { winogradConv, winogradConvPerSample, winogradForm } from './winogradConv.ts'
 
 /** What a convolution adds to its result. */
 export interface Extra {
@@ -45,13 +45,19 @@ function conv2d(node: NodeOf<'conv2d'>, ctx: Context, extra: Extra): string {
   const x = lowering.get(input(node, 0), kind === 'stem' ? 'plain' : 'blocked')
   const bias = plus(model, own === undefined ? undefined : scaled(model, own, extra.scale), extra.bias)
   const weight = scaledKernels(model, lowering.get(input(node, 1), 'kernel'), ctx.shape(input(node, 1)), extra.scale, ctx.block)
-  return convolve(ctx, c, kind, x, weight, { bias, sum: extra.sum, activation: extra.activation })
+  return convolve(ctx, c, kind, x, { name: weight, onlyRead: ctx.onlyReads(input(node, 1)) }, { bias, sum: extra.sum, activation: extra.activation })
 }
 
-/** A convolution of `x` (blocked; plain for a stem) by `weight` in kernel layout, in the form that is fastest. */
-export function convolve({ model, block }: Context, c: ConvCase, kind: ConvKind, x: string, weight: string, epilogue: Epilogue): string {
-  if (kind !== 'blocked' || !suitsWinogradConv(c)) return conv(model, x, weight, forwardWalk(c, c.groups), epilogue)
-  return winogradConv(model, c, x, winogradKernels(model, weight, c.outChannels, c.inChannels, block), block, epilogue)
+/** Kernels in kernel layout, and whether the program only reads them. */
+export interface Kernels {
+  readonly name: string
+  readonly onlyRead: boolean
+}
+
+/** A convolution of `x` (blocked; plain for a stem) by kernels, in the form that is fastest. */
+export function convolve({ model, block }: Context, c: ConvCase, kind: ConvKind, x: string, { name, onlyRead }: Kernels, epilogue: Epilogue): string {
+  const form = kind === 'blocked' ? winogradForm(c, { perSample: false, onlyRead }) : undefined
+  return form === undefined ? conv(model, x, name, forwardWalk(c, c.groups), epilogue) : winogradConv(model, form, c, x, name, block, epilogue)
 }
 
 // `values` [.., C] times `scale` [C].
@@ -77,10 +83,10 @@ export function inputGradient(node: Node, ctx: Context, c: ConvCase, kind: ConvK
   const form = needed(node, inputGradForm(c, kind))
   const kernels = turnKernels(ctx.model, weight, 1, c, form, ctx.block).map(({ name }) => name)
   const turned = { ...c, inChannels: c.outChannels, outChannels: c.inChannels }
-  if (kind === 'blocked' && form === 'turned' && suitsWinogradConv(turned)) {
+  const winograd = kind === 'blocked' && form === 'turned' ? winogradForm(turned, { perSample: false, onlyRead: false }) : undefined
+  if (winograd !== undefined) {
     // Of 3x3 taps with one row of padding around, the gradient is such a convolution again.
-    const places = winogradKernels(ctx.model, kernels[0] ?? '', turned.outChannels, turned.inChannels, ctx.block)
-    return winogradConv(ctx.model, turned, dy, places, ctx.block, { bias: extra.bias, sum: extra.sum })
+    return winogradConv(ctx.model, winograd, turned, dy, kernels[0] ?? '', ctx.block, { bias: extra.bias, sum: extra.sum })
   }
   return inputGrad(ctx.model, { case: c, form, block: ctx.block, dy, kernels, perSample: false, bias: extra.bias, sum: extra.sum })
 }
@@ -91,17 +97,24 @@ function dynamicConv2d(node: NodeOf<'dynamicConv2d'>, ctx: Context, extra: Extra
   const [x, bases, pi] = [input(node, 0), input(node, 1), input(node, 2)]
   const [count = 0, ...kernel] = ctx.shape(bases)
   const stored = scaledKernels(model, lowering.get(bases, 'kernel'), ctx.shape(bases), extra.scale, ctx.block)
-  const mixed = model.op('MatMul', [lowering.get(pi), model.reshape(stored, [count, sizeOf(kernel)])])
   const own = node.inputs[3] === undefined ? undefined : model.op('MatMul', [lowering.get(pi), scaled(model, lowering.get(node.inputs[3]), extra.scale)])
-  const bias = sampleBias(model, c, plus(model, own, extra.sampleBias), extra.bias)
+  const perSample = sampleBias(model, c, plus(model, own, extra.sampleBias), extra.bias)
+  const bias = perSample === undefined ? undefined : model.reshape(perSample, [c.batch * c.outChannels])
+  const images = lowering.get(x, kind === 'stem' ? 'plain' : 'blocked')
+  const form = kind === 'blocked' ? winogradForm(c, { perSample: true, onlyRead: ctx.onlyReads(bases) }) : undefined
+  if (form !== undefined) {
+    const mixtures = { pi: lowering.get(pi), bases: stored, count }
+    return winogradConvPerSample(model, form, c, images, mixtures, ctx.block, { bias, sum: extra.sum, activation: extra.activation })
+  }
+  const mixed = model.op('MatMul', [lowering.get(pi), model.reshape(stored, [count, sizeOf(kernel)])])
   const side = (name: string, channels: number, h: number, w: number): string => model.reshape(name, [1, c.batch * channels, h, w])
   const y = conv(
     model,
-    side(lowering.get(x, kind === 'stem' ? 'plain' : 'blocked'), c.inChannels, c.rows.input, c.columns.input),
+    side(images, c.inChannels, c.rows.input, c.columns.input),
     model.reshape(mixed, [c.batch * c.outChannels, ...kernel.slice(1)]),
     forwardWalk(c, c.batch * c.groups),
     {
-      bias: bias === undefined ? undefined : model.reshape(bias, [c.batch * c.outChannels]),
+      bias,
       sum: extra.sum === undefined ? undefined : side(extra.sum, c.outChannels, c.rows.output, c.columns.output),
       activation: extra.activation,
     },

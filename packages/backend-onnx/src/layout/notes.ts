@@ -1,9 +1,10 @@
 // What the policy chose, for people: how much runs in blocks, and why the rest does not.
 
 import { formatShape, type Graph, type Node, typeOf } from '@dynconv/core'
-import { type Assignment, blockedNode, describeConvolution, isByOutputs, neededNodes } from './assign.ts'
+import { type Assignment, blockedNode, describeConvolution, isByOutputs, isOnlyRead, neededNodes } from './assign.ts'
 import type { FusionPlan } from './fuse.ts'
 import { kindOf } from './support.ts'
+import { type WinogradForm, winogradForm } from './winogradConv.ts'
 
 /** The choices for `graph`, a line each. */
 export function notesOf(graph: Graph, assignment: Assignment, plan: FusionPlan, block: number): readonly string[] {
@@ -14,11 +15,25 @@ export function notesOf(graph: Graph, assignment: Assignment, plan: FusionPlan, 
     `layout NCHWc, block ${block}: ${convolutions.length - plain.length} of ${convolutions.length} convolutions and gradients in blocks, ` +
     `${states.length} of ${graph.states.length} states stored as kernels, ${plan.sums.size} sums and activations fused`
   const dynamic = convolutions.filter((node) => 'form' in node.attrs && !plain.includes(node))
+  const winograd = convolutions.filter((node) => !dynamic.includes(node)).flatMap((node) => winogradOf(graph, node, block) ?? [])
   return [
     summary,
-    ...dynamic.map((node) => `${node.op} ${shapesOf(graph, node)}: form ${isByOutputs(node) ? 'outputs' : 'kernels'}, in blocks`),
+    ...dynamic.map((node) => `${node.op} ${shapesOf(graph, node)}: form ${isByOutputs(node) ? 'outputs' : 'kernels'}, in blocks${by(winogradOf(graph, node, block))}`),
+    ...[...new Set(winograd)].map((form) => `${winograd.filter((f) => f === form).length} ordinary convolutions${by(form)}`),
     ...plain.map((node) => `${node.op} ${shapesOf(graph, node)} stays plain: ${reason(graph, node, block)}`),
   ]
+}
+
+// How a convolution by kernels that the program only reads, or by any, is taken by Winograd's filtering.
+function winogradOf(graph: Graph, node: Node, block: number): WinogradForm | undefined {
+  const found = blockedNode(graph, node, block)
+  if ((node.op !== 'conv2d' && node.op !== 'dynamicConv2d') || found?.kind !== 'blocked') return undefined
+  const perSample = node.op === 'dynamicConv2d' && !isByOutputs(node)
+  return winogradForm(found.case, { perSample, onlyRead: isOnlyRead(graph, node.inputs[1]) })
+}
+
+function by(form: WinogradForm | undefined): string {
+  return form === undefined ? '' : `, by Winograd over ${form}`
 }
 
 function shapesOf(graph: Graph, node: Node): string {

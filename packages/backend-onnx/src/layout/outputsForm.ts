@@ -52,7 +52,7 @@ function everyResult(node: NodeOf<'dynamicConv2d'> | NodeOf<'dynamicConv2dKernel
   const { case: c, kind } = ctx.convolution(node)
   const bases = input(node, node.op === 'dynamicConv2d' ? 1 : 2)
   const x = ctx.lowering.get(input(node, 0), kind === 'stem' ? 'plain' : 'blocked')
-  const y = convolve(ctx, c, kind, x, side(ctx, bases), {})
+  const y = convolve(ctx, c, kind, x, { name: side(ctx, bases), onlyRead: ctx.onlyReads(bases) }, {})
   const [count = 0] = ctx.shape(bases)
   return ctx.model.reshape(y, [c.batch, count, (c.outChannels / count) * c.rows.output * c.columns.output])
 }
