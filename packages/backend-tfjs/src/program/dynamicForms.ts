@@ -17,6 +17,7 @@
 
 import type { Size2d } from '@dynconv/core'
 import { nth, product, range } from '../kernels/shared.ts'
+import { apart, sideBySide } from './beside.ts'
 import { four, isOne, padded, paddingOf } from './conv.ts'
 import { type DynamicLayer, flippedPadding, type Form, type ForwardForm, type InputGradForm, type KernelGradForm } from './forms.ts'
 import { attr, type TfValue } from './graph.ts'
@@ -48,7 +49,7 @@ export const forwardForms: { readonly [F in ForwardForm]: (p: ProgramPrimitives,
   grouped: (p, layer, x, { mixed }, { together = layer.batch }) => {
     const padding = paddingOf({ ...layer, dilation: one }, layer.kernelSize)
     const filters = sideBySideKernels(p, mixed(), together, [...layer.kernelSize, layer.inChannels], layer.outChannels)
-    return grouped(p, padding ? x : padded(p, x, layer), filters, together, layer.stride, padding ?? 'VALID')
+    return grouped(p, channelsBeside(p, x, together), padding ? undefined : layer, filters, layer.stride, padding ?? 'VALID')
   },
   columns: (p, layer, x, { mixed }) => {
     const { batch, inChannels, outChannels, outputSize, kernelSize } = layer
@@ -87,9 +88,9 @@ export const inputGradForms: { readonly [F in InputGradForm]: (p: ProgramPrimiti
     const { batch, inChannels, outChannels, inputSize, stride, kernelSize } = layer
     const whole = wholeSize(layer)
     const filters = p.unpack(sideBySideKernels(p, mixed(), together, [...kernelSize, inChannels], outChannels))
-    const samples = p.split(sideBySide(p, dy, together), batch / together)
+    const samples = p.split(channelsBeside(p, dy, together), batch / together)
     const dx = p.concat(filters.map((filter, g) => p.conv2dInputGrad(nth(samples, g), filter, [1, ...whole.size, together * inChannels], stride, whole.padding)), 0)
-    return p.slice(apart(p, dx, together), [0, ...whole.start, 0], [batch, ...inputSize, inChannels])
+    return channelsApart(p, p.slice(dx, [0, ...whole.start, 0], [batch / together, ...inputSize, together * inChannels]), together)
   },
   columns: (p, layer, dy, { mixed }) => {
     const { batch, inChannels, outChannels, inputSize, outputSize, padding, kernelSize } = layer
@@ -119,12 +120,15 @@ export const inputGradForms: { readonly [F in InputGradForm]: (p: ProgramPrimiti
     const [height, width] = kernelSize
     const V = p.matmul(pi(), p.reshape(turnRound(p, bases()), [numBases, height * width * inChannels * outChannels]), false, false)
     const [rows, columns] = outputSize
-    const apart = isOne(stride) ? dy : p.pad(p.reshape(dy, [batch, rows, 1, columns, 1, outChannels]), [0, 0, 0, 0, 0, 0], [0, 0, stride[0] - 1, 0, stride[1] - 1, 0], 0)
-    const spread = p.reshape(apart, [batch, rows * stride[0], columns * stride[1], outChannels])
+    // Zeros between the gradient's pixels, whichever samples share one.
+    const beside = channelsBeside(p, dy, together)
+    const [groups, across] = [batch / together, together * outChannels]
+    const apart = isOne(stride) ? beside : p.pad(p.reshape(beside, [groups, rows, 1, columns, 1, across]), [0, 0, 0, 0, 0, 0], [0, 0, stride[0] - 1, 0, stride[1] - 1, 0], 0)
+    const spread = p.reshape(apart, [groups, rows * stride[0], columns * stride[1], across])
     const around = { stride: one, dilation: one, padding: flippedPadding(layer) }
     const named = paddingOf(around, kernelSize)
     const filters = sideBySideKernels(p, V, together, [...kernelSize, outChannels], inChannels)
-    return grouped(p, named ? spread : padded(p, spread, around), filters, together, one, named ?? 'VALID')
+    return grouped(p, spread, named ? undefined : around, filters, one, named ?? 'VALID')
   },
 }
 
@@ -146,8 +150,9 @@ export const kernelGradForms: { readonly [F in KernelGradForm]: (p: ProgramPrimi
     if (stride[0] !== stride[1]) return kernelGradForms.columns(p, layer, x, dy, form)
     const { together = batch } = form
     const padding = paddingOf({ ...layer, dilation: one }, kernelSize)
-    const images = p.split(sideBySide(p, padding ? x : padded(p, x, layer), together), batch / together)
-    const grads = p.split(sideBySide(p, dy, together), batch / together)
+    const beside = channelsBeside(p, x, together)
+    const images = p.split(padding ? beside : padded(p, beside, layer), batch / together)
+    const grads = p.split(channelsBeside(p, dy, together), batch / together)
     const filterShape = [...kernelSize, inChannels, together * outChannels]
     const all = p.pack(images.map((image, g) => p.conv2dFilterGrad(image, nth(grads, g), filterShape, stride, padding ?? 'VALID')))
     const lead = product(kernelSize) * inChannels
@@ -234,23 +239,22 @@ function columns(p: ProgramPrimitives, layer: DynamicLayer, x: TfValue): TfValue
   return p.reshape(p.concat(taps, 3), shape)
 }
 
-// One convolution for every `together` samples, over filters [B / c, kh, kw, I, c O].
-function grouped(p: ProgramPrimitives, x: TfValue, filters: TfValue, together: number, stride: Size2d, padding: 'VALID' | 'SAME'): TfValue {
-  const images = p.split(sideBySide(p, x, together), nth(x.shape, 0) / together)
-  return apart(p, p.concat(p.unpack(filters).map((filter, g) => p.conv2d(nth(images, g), filter, stride, one, padding)), 0), together)
+// One convolution for every c samples of x [B / c, H, W, c I], over filters [B / c, kh, kw, I, c O].
+function grouped(p: ProgramPrimitives, x: TfValue, around: Pick<DynamicLayer, 'padding'> | undefined, filters: TfValue, stride: Size2d, padding: 'VALID' | 'SAME'): TfValue {
+  const images = p.split(around ? padded(p, x, around) : x, nth(x.shape, 0))
+  const together = nth(x.shape, 3) / nth(filters.shape, 3)
+  return channelsApart(p, p.concat(p.unpack(filters).map((filter, g) => p.conv2d(nth(images, g), filter, stride, one, padding)), 0), together)
 }
 
 // [B, H, W, C] as [B / c, H, W, c C], and back.
-function sideBySide(p: ProgramPrimitives, x: TfValue, together: number): TfValue {
+function channelsBeside(p: ProgramPrimitives, x: TfValue, together: number): TfValue {
   const [batch, height, width, channels] = four(x.shape)
-  const apart = p.reshape(x, [batch / together, together, height, width, channels])
-  return p.reshape(p.transpose(apart, [0, 2, 3, 1, 4]), [batch / together, height, width, together * channels])
+  return p.reshape(sideBySide(p, x, together), [batch / together, height, width, together * channels])
 }
 
-function apart(p: ProgramPrimitives, y: TfValue, together: number): TfValue {
+function channelsApart(p: ProgramPrimitives, y: TfValue, together: number): TfValue {
   const [groups, height, width, channels] = four(y.shape)
-  const beside = p.reshape(y, [groups, height, width, together, channels / together])
-  return p.reshape(p.transpose(beside, [0, 3, 1, 2, 4]), [groups * together, height, width, channels / together])
+  return apart(p, p.reshape(y, [groups, height, width * together, channels / together]), together)
 }
 
 // V [B, T I O] as filters [B / c, kh, kw, I, c O].

@@ -122,7 +122,7 @@ function table(device: Device, batch: number, wide: boolean, strided: boolean, s
   if (!wide) {
     return {
       forward: small ? ['grouped', 'columns', 'loop'] : ['grouped', 'loop'],
-      inputGrad: ['grouped', 'flipped', 'loop'],
+      inputGrad: device === 'cpu' ? ['flipped', 'loop'] : ['grouped', 'loop'],
       kernelGrad: strided ? ['grouped', 'columns', 'loop'] : middle ? ['grouped', 'rows', 'columns'] : ['grouped', 'loop', 'rows', 'columns'],
     }
   }

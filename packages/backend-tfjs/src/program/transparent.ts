@@ -5,8 +5,9 @@ import type { NodeOf, OpName, ValueId } from '@dynconv/core'
 import { castTo, computed } from '../kernels/elementwise.ts'
 import { kernelTable } from '../kernels/table.ts'
 import { nth, product, range, sameSizes } from '../kernels/shared.ts'
+import { elementwiseBeside, reducedBeside } from './beside.ts'
 import type { TfValue } from './graph.ts'
-import { isPlain, plain, storedAxis, storedShape, withoutAxes } from './layout.ts'
+import { isPlain, keyOf, type Layout, nhwc, plain, storedAxis, storedShape, withoutAxes } from './layout.ts'
 import type { Lowering, ProgramKernel, ProgramKernels } from './lowering.ts'
 import { attr } from './graph.ts'
 
@@ -80,8 +81,14 @@ function stretch(node: NodeOf<OpName>, l: Lowering): boolean {
   // Something must have the whole shape; what only repeats need not, if another one does.
   const whole = node.inputs.some((id) => isWhole(id) && l.source(id) === id)
   const inputs = node.inputs.map((id) => l.operand(whole ? l.source(id) : id, layout))
-  l.put(node, y, applied(node, l, inputs, storedShape(shape, layout)), layout)
+  const apply = (list: readonly TfValue[], stored: readonly number[]): TfValue => applied(node, l, list, stored)
+  const stored = storedShape(shape, layout)
+  l.put(node, y, (isNhwc(layout) ? elementwiseBeside(l.p, inputs, stored, apply) : undefined) ?? apply(inputs, stored), layout)
   return true
+}
+
+function isNhwc(layout: Layout): boolean {
+  return keyOf(layout) === keyOf(nhwc)
 }
 
 const tables: WeakMap<object, ReturnType<typeof kernelTable<TfValue>>> = new WeakMap()
@@ -102,8 +109,9 @@ function reduction<K extends 'reduceSum' | 'reduceMax'>(kind: 'sum' | 'max'): Pr
     const { axes, keepDims } = node.attrs
     if (product(l.shape(x)) === 0 || axes.length === 0) return false
     const layout = l.layoutOf(x)
-    const reduced = l.p[kind](l.get(x, layout), axes.map((axis) => storedAxis(axis, layout)), keepDims)
-    l.put(node, y, reduced, keepDims ? layout : withoutAxes(layout, axes))
+    const [value, along] = [l.get(x, layout), axes.map((axis) => storedAxis(axis, layout))]
+    const beside = isNhwc(layout) ? reducedBeside(l.p, kind, value, along, keepDims) : undefined
+    l.put(node, y, beside ?? l.p[kind](value, along, keepDims), keepDims ? layout : withoutAxes(layout, axes))
     return true
   }
 }
@@ -123,8 +131,9 @@ function reluGrad(node: NodeOf<'select'>, l: Lowering): boolean {
   const shape = l.shape(y)
   if (l.dtype(features) !== 'float32' || l.producer(features)?.op !== 'relu' || !sameSizes(l.shape(features), shape) || !sameSizes(l.shape(g), shape)) return false
   const layout = isPlain(l.layoutOf(features)) ? l.layoutOf(g) : l.layoutOf(features)
-  const value = l.p.graph.one('ReluGrad', [l.get(g, layout), l.get(features, layout)], { T: attr.type('float32') }, 'float32', storedShape(shape, layout))
-  l.put(node, y, value, layout)
+  const apply = (inputs: readonly TfValue[], stored: readonly number[]): TfValue => l.p.graph.one('ReluGrad', inputs.toReversed(), { T: attr.type('float32') }, 'float32', stored)
+  const [inputs, stored] = [[l.get(features, layout), l.get(g, layout)], storedShape(shape, layout)]
+  l.put(node, y, (isNhwc(layout) ? elementwiseBeside(l.p, inputs, stored, apply) : undefined) ?? apply(inputs, stored), layout)
   return true
 }
 
