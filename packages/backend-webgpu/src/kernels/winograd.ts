@@ -27,14 +27,17 @@ import type { Direction } from './convDirect.ts'
 const square = [0, 1, 2, 3]
 
 // The rows of B^T, A, A^T, G and G^T applied to expressions.
-const inputRows = ([a, b, c, d]: readonly string[]): readonly string[] => [`${a} - ${c}`, `${b} + ${c}`, `${c} - ${b}`, `${b} - ${d}`]
-const tileRows = ([a, b]: readonly string[]): readonly string[] => [`${a}`, `${a} + ${b}`, `${a} - ${b}`, `-${b}`]
-const outputRows = ([a, b, c, d]: readonly string[]): readonly string[] => [`${a} + ${b} + ${c}`, `${b} - ${c} - ${d}`]
-const kernelRows = ([a, b, c]: readonly string[]): readonly string[] => [`${a}`, `0.5 * (${a} + ${b} + ${c})`, `0.5 * (${a} - ${b} + ${c})`, `${c}`]
-const gradientRows = ([a, b, c, d]: readonly string[]): readonly string[] => [`${a} + 0.5 * (${b} + ${c})`, `0.5 * (${b} - ${c})`, `0.5 * (${b} + ${c}) + ${d}`]
+type Rows = (column: readonly string[]) => readonly string[]
+/** B^T's. */
+export const inputRows: Rows = ([a, b, c, d]) => [`${a} - ${c}`, `${b} + ${c}`, `${c} - ${b}`, `${b} - ${d}`]
+const tileRows: Rows = ([a, b]) => [`${a}`, `${a} + ${b}`, `${a} - ${b}`, `-${b}`]
+/** A^T's. */
+export const outputRows: Rows = ([a, b, c, d]) => [`${a} + ${b} + ${c}`, `${b} - ${c} - ${d}`]
+const kernelRows: Rows = ([a, b, c]) => [`${a}`, `0.5 * (${a} + ${b} + ${c})`, `0.5 * (${a} - ${b} + ${c})`, `${c}`]
+const gradientRows: Rows = ([a, b, c, d]) => [`${a} + 0.5 * (${b} + ${c})`, `0.5 * (${b} - ${c})`, `0.5 * (${b} + ${c}) + ${d}`]
 
-// WGSL that applies a transform to both sides of the matrix `name`r_q: declares `name`t.._.. on the way, gives the elements.
-function both(rows: (column: readonly string[]) => readonly string[], name: string, size: number): { readonly code: string; readonly elements: readonly (readonly string[])[] } {
+/** WGSL that applies a transform to both sides of the matrix `name`r_q: declares `name`t.._.. on the way, gives the elements. */
+export function both(rows: Rows, name: string, size: number): { readonly code: string; readonly elements: readonly (readonly string[])[] } {
   const range = Array.from({ length: size }, (_, i) => i)
   const columns = range.map((q) => rows(range.map((r) => `${name}${r}_${q}`)))
   const height = columns[0]?.length ?? 0
@@ -134,16 +137,21 @@ function tilePlace(grid: TileGrid, channels: number, fastest: 'tile' | 'channel'
   return { to: `z * ${16 * apart}u + ${fastest === 'tile' ? `c * ${line}u + tileAt` : `tileAt * ${line}u + c`}`, apart }
 }
 
-// WGSL that declares the elements name0_0 ... of a patch of `size` x `size` from row + r - top, 0 outside of the image.
-function patch(array: string, name: string, size: number, [top, left]: readonly [number, number], [height, width]: readonly [number, number], load: (element: string) => string): string {
-  const range = Array.from({ length: size }, (_, i) => i)
+/** WGSL that declares where the rows and columns of a patch lie (row0 ..., times the width) and whether inside of the image (rowOk0 ...). */
+export function patchPlaces(size: number, [top, left]: readonly [number, number], [height, width]: readonly [number, number]): string {
   const axis = (what: 'row' | 'column', before: number, extent: number): string[] =>
-    range.map((i) => {
+    Array.from({ length: size }, (_, i) => {
       const at = `${what} + ${i - before}`
       return `let ${what}Ok${i} = (${at} >= 0) & (${at} < ${extent}); let ${what}${i} = clamp(${at}, 0, ${extent - 1})${what === 'row' ? ` * ${width}` : ''};`
     })
-  const elements = range.flatMap((r) => range.map((q) => `let ${name}${r}_${q} = select(0.0, ${load(`${array}[plane + row${r} + column${q}]`)}, rowOk${r} & columnOk${q});`))
-  return [...axis('row', top, height), ...axis('column', left, width), ...elements].join('\n  ')
+  return [...axis('row', top, height), ...axis('column', left, width)].join('\n  ')
+}
+
+// WGSL that declares the elements name0_0 ... of a patch of `size` x `size` from row + r - top, 0 outside of the image.
+function patch(array: string, name: string, size: number, padding: readonly [number, number], extent: readonly [number, number], load: (element: string) => string): string {
+  const side = Array.from({ length: size }, (_, i) => i)
+  const elements = side.flatMap((r) => side.map((q) => `let ${name}${r}_${q} = select(0.0, ${load(`${array}[plane + row${r} + column${q}]`)}, rowOk${r} & columnOk${q});`))
+  return [patchPlaces(size, padding, extent), ...elements].join('\n  ')
 }
 
 /** Images [N, C, H, W] that patches of 4 x 4 (from `padding` before each tile) or tiles of 2 x 2 are read from. */

@@ -49,11 +49,19 @@ export function candidates(pass: Pass, shape: ConvShape): readonly [Algorithm, .
   return winogradFirst(pass, shape) ? ['winograd', tiles] : [tiles, 'winograd']
 }
 
-// The transforms cost a multiple of the channels on one side, the products save a multiple of those on both. Measured on
-// SwiftShader: forward the two tie, the filter gradient gains from 16 channels up.
-function winogradFirst(pass: Pass, { target, inChannels, outChannels }: ConvShape): boolean {
-  return target.kind === 'software' && pass === 'filterGrad' && Math.min(inChannels, outChannels) >= 16
+// The transforms cost a multiple of the channels on one side, the products save a multiple of those on both; transformed kernels
+// are 16/9 as large, which a sample with few tiles does not win back where each has a kernel of its own. A layer is computed
+// in the same way with one kernel and with many, so that they compare. Measured on SwiftShader: the filter gradient
+// gains from 16 channels up, the others from 32 up.
+function winogradFirst(pass: Pass, { target, inChannels, outChannels, inSize, outSize }: ConvShape): boolean {
+  if (target.kind !== 'software') return false
+  const channels = Math.min(inChannels, outChannels)
+  if (pass === 'filterGrad') return channels >= 16
+  const [height, width] = pass === 'forward' ? outSize : inSize
+  return channels >= 32 && Math.ceil(height / 2) * Math.ceil(width / 2) >= enoughTiles
 }
+
+const enoughTiles = 100
 
 /** The algorithm for this. */
 export function algorithmFor(pass: Pass, shape: ConvShape, { found, prefer, onChoice }: Preferences): Algorithm {

@@ -84,6 +84,18 @@ test('what was found to be fast goes before the rule, and a preference before bo
   expect(convSteps({}, 8, 'gpu')).toContain('conv2dFilterGrad tiled')
 })
 
+test('a processor takes Winograd where tiles and channels are many', () => {
+  const labels = (size: number, channels: number): readonly string[] => {
+    const { graph } = trace((x, w, pi) => dynamicConv2d(x, w, pi, { padding: 1, form: 'kernels' }), {
+      inputs: [{ shape: [2, channels, size, size] }, { shape: [3, channels, channels, 3, 3] }, { shape: [2, 3] }],
+    })
+    return lower(graph, target).program.steps.map((step) => (step.kind === 'dispatch' ? step.kernel.label : 'copy'))
+  }
+  expect(labels(28, 32)).toEqual(['winograd kernels', 'aggregate', 'winograd patches', 'winograd products', 'winograd output'])
+  expect(labels(14, 64)).toEqual(['aggregate', 'conv2d direct'])
+  expect(labels(28, 16)).toEqual(['aggregate', 'conv2d direct'])
+})
+
 test('for one small image kernels are mixed as they are loaded, on cards', () => {
   const { graph } = trace((x, w, pi) => dynamicConv2d(x, w, pi, { padding: 1, form: 'kernels' }), {
     inputs: [{ shape: [1, 16, 7, 7] }, { shape: [3, 16, 16, 3, 3] }, { shape: [1, 3] }],

@@ -1,7 +1,7 @@
 // Convolutions by Winograd's minimal filtering (kernels/winograd.ts): transforms around 16 matrix products.
 
 import type { StaticType } from '@dynconv/core'
-import type { Direction } from '../kernels/convDirect.ts'
+import { type Direction, unrollLimit } from '../kernels/convDirect.ts'
 import type { Bias, ConvShape } from '../kernels/convShape.ts'
 import { contractKernel, contractParts, sumRowsKernel } from '../kernels/dynamic.ts'
 import { type PackedProduct, packedProductKernel, packedSplit } from '../kernels/registerGemm.ts'
@@ -17,6 +17,7 @@ import {
   winogradChannels,
   winogradOutputKernel,
 } from '../kernels/winograd.ts'
+import { blockedOutputKernel, blockedPatchesKernel, blockedProductsKernel, blocksFor, patchesSize } from '../kernels/winogradBlocks.ts'
 import type { Context } from './context.ts'
 import type { Value } from './program.ts'
 
@@ -48,7 +49,18 @@ export function winogradConv(context: Context, shape: ConvShape, direction: Dire
   const padding = direction === 'forward' ? ([top, left] as const) : ([2 - top, 2 - left] as const)
   const grid = tileGrid(shape, to)
   const { tiles, arrays } = tileCounts(grid)
-  const v = transformed(context, grid, { channels: summed, size: from, padding }, x, 'tile')
+  const images = { channels: summed, size: from, padding }
+  const rest = bias.value ? [bias.value] : []
+  if (context.target.kind === 'software') {
+    const blocks = blocksFor(context.target, tiles, computed, unrollLimit(shape))
+    const v = context.tensor('float32', [patchesSize(grid, summed, blocks), 4])
+    context.dispatch(blockedPatchesKernel(grid, images, blocks), x, v)
+    const p = context.tensor('float32', [arrays, 16, tiles, computed])
+    context.dispatch(blockedProductsKernel(grid, summed, computed, blocks), u, v, p)
+    context.dispatch(blockedOutputKernel(grid, computed, to, bias.kind), p, y, ...rest)
+    return
+  }
+  const v = transformed(context, grid, images, x, 'tile')
   const p = product(context, u, v, {
     label: 'winograd products',
     batches: 16 * arrays,
@@ -57,7 +69,7 @@ export function winogradConv(context: Context, shape: ConvShape, direction: Dire
     inner: summed,
     split: 1,
   })
-  context.dispatch(winogradOutputKernel(grid, computed, to, bias.kind), p, y, ...(bias.value ? [bias.value] : []))
+  context.dispatch(winogradOutputKernel(grid, computed, to, bias.kind), p, y, ...rest)
 }
 
 /** Samples, from `first` on. */

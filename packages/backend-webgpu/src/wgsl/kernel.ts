@@ -220,7 +220,7 @@ export function kernel(text: KernelText): Kernel {
   const buffers = bindings.map(({ name, dtype, width = 1, access = 'read' }, i) => {
     return `@group(0) @binding(${i}) var<storage, ${access}> ${name}: array<${storageType(dtype, target, width)}>;\n`
   })
-  const talks = body.includes('subgroupShuffleXor')
+  const talks = /\b(subgroupShuffleXor|quadSwap)/.test(body)
   const main = `@compute @workgroup_size(${workgroupSize})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32${talks ? subgroupBuiltins : ''}) {
 ${body}
