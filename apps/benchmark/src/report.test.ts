@@ -4,7 +4,7 @@ import path from 'node:path'
 import { expect, test } from 'vitest'
 import { timingOf } from './measure.ts'
 import { formatRatio } from './format.ts'
-import { mergeReports, readReport, type Report, rowsOf } from './report.ts'
+import { type Facts, mergeReports, readReport, type Report, rowsOf } from './report.ts'
 import { formatReport } from './terminal.ts'
 import { report, row } from './testing/reports.ts'
 import { allWorkloads, type Workload } from './workloads.ts'
@@ -61,6 +61,13 @@ test('a report comes back from its file, and anything else is refused', async ()
   } finally {
     await rm(folder, { recursive: true })
   }
+})
+
+test('memory is set against the static one’s and the further bases: once in inference, six times and with the budget in a step', () => {
+  const facts = (stateBytes: number, runBytes: number): Facts => ({ work: { macs: 1, leastMacs: 1, bytes: 1, stateBytes }, memory: { loadBytes: 0, runBytes } })
+  const timings = [{ ...timing('onnx', 0, 10), ...facts(10, 100) }, { ...timing('onnx', 4, 12), ...facts(40, 143) }]
+  expect(rowsOf({ workload, timings })[1]?.memoryToStaticAndBases).toBeCloseTo(143 / (100 + 30), 10)
+  expect(rowsOf({ workload: { ...workload, task: 'train' }, timings })[1]?.memoryToStaticAndBases).toBeCloseTo(143 / (100 + 3 * 30 + 256 * 2 ** 20), 10)
 })
 
 test('names of work are unique', () => {

@@ -1,7 +1,7 @@
 // A report: everything that a run found, as plain data. It is what `--json` writes and what tables, pages, comparisons and
 // budgets are made from. Nothing here measures.
 
-import { FormatError } from '@dynconv/core'
+import { defaultMemoryBudgetBytes, FormatError } from '@dynconv/core'
 import { readFileBytes } from '@dynconv/core/node'
 import { type Bound, bandwidthFor, boundOf, type Ceilings } from './ceilings.ts'
 import type { Machine } from './machine.ts'
@@ -45,7 +45,11 @@ export interface Row extends Timing, Facts {
   readonly toStaticAndBases?: number | undefined
   /** Of dynamic rows: the peak of the runs over that of the static one. */
   readonly memoryToStatic?: number | undefined
-  /** Of dynamic rows: the peak of the runs over that of the static one and the bytes of the further bases. */
+  /**
+   * Of dynamic rows: the peak of the runs over that of the static one and the bytes of the further bases. A training step holds
+   * those with their moment, as they are and as they will be, with their gradient, and in the module; and the planner grants
+   * it its budget.
+   */
   readonly memoryToStaticAndBases?: number | undefined
 }
 
@@ -101,7 +105,7 @@ export function rowsOf({ workload, timings }: Result, ceilings?: Ceilings): read
       toStatic: base && ratio(t, base),
       toPeers,
       bound: work && ceilings ? boundOf(work, t.medianMs / 1e3, t.library, ceilings) : undefined,
-      ...(base ? overBases(t, base, ceilings) : {}),
+      ...(base ? overBases(t, base, workload, ceilings) : {}),
     }
   })
 }
@@ -110,13 +114,15 @@ function ratio(a: Timing, b: Timing): Ratio {
   return { value: pairedRatio(a, b), spread: ratioSpread(a, b), pairs: Math.min(a.samplesMs.length, b.samplesMs.length), against: b.name }
 }
 
-function overBases(t: Timing & Facts, base: Timing & Facts, ceilings: Ceilings | undefined): Pick<Row, 'toStaticAndBases' | 'memoryToStatic' | 'memoryToStaticAndBases'> {
+function overBases(t: Timing & Facts, base: Timing & Facts, { task }: Workload, ceilings: Ceilings | undefined): Pick<Row, 'toStaticAndBases' | 'memoryToStatic' | 'memoryToStaticAndBases'> {
   const further = t.work && base.work ? t.work.stateBytes - base.work.stateBytes : undefined
+  // State is value and moment; a step also has the next of both, the gradient, and the module's value.
+  const held = further === undefined ? undefined : task === 'train' ? 3 * further + defaultMemoryBudgetBytes : further
   const bandwidth = ceilings && t.work ? bandwidthFor(t.work.bytes, ceilings) : undefined
   return {
     toStaticAndBases: further === undefined || bandwidth === undefined ? undefined : t.medianMs / (base.medianMs + (further / bandwidth) * 1e3),
     memoryToStatic: t.memory && base.memory ? t.memory.runBytes / base.memory.runBytes : undefined,
-    memoryToStaticAndBases: t.memory && base.memory && further !== undefined ? t.memory.runBytes / (base.memory.runBytes + further) : undefined,
+    memoryToStaticAndBases: t.memory && base.memory && held !== undefined ? t.memory.runBytes / (base.memory.runBytes + held) : undefined,
   }
 }
 

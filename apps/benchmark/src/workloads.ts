@@ -105,6 +105,7 @@ export const allWorkloads: readonly Workload[] = [
   ...[1, 8, 64].map((batch) => ({ ...common, group: 'models' as const, name: `ResNet-18 (CIFAR stem) batch ${batch}`, net: resnet18, size: 32, batch })),
   ...[1, 8, 64].map((batch) => ({ ...common, group: 'models' as const, name: `MobileNetV2 (CIFAR stem) batch ${batch}`, net: mobilenetV2, size: 32, batch })),
   ...steps,
+  { ...common, group: 'steps', name: 'step ResNet-18 (ImageNet stem) 224x224 batch 1', net: { ...resnet18, stem: 'imagenet', classes: 1000 }, size: 224, batch: 1, task: 'train' },
   { ...common, group: 'bases', name: 'K: 3x3 128@28 batch 8', net: { kind: 'chain', channels: 128, kernelSize: 3, depthwise: false, depth: 4 }, size: 28, batch: 8, bases: [1, 2, 4, 8, 16] },
   { ...common, group: 'bases', name: 'K: MobileNetV2 (CIFAR stem) batch 1', net: mobilenetV2, size: 32, batch: 1, bases: [1, 2, 4, 8, 16] },
   ...[64, 128, 224].map((size) => ({ ...common, group: 'resolution' as const, name: `ResNet-18 (ImageNet stem) ${size}x${size} batch 1`, net: { ...resnet18, stem: 'imagenet' as const, classes: 1000 }, size, batch: 1 })),

@@ -90,7 +90,8 @@ export interface Plan {
   readonly choices: readonly FormChoice[]
 }
 
-const defaultBudgetBytes = 256 * 2 ** 20
+/** What the per-sample kernels of a kernel gradient may take unless a caller says otherwise. */
+export const defaultMemoryBudgetBytes: number = 256 * 2 ** 20
 
 // Multiply-adds that an engine does in the time in which it moves one byte: for a core of 50 G multiply-adds and 12 GB a
 // second as for an accelerator of 10 T and 2 TB a second, about 4.
@@ -109,7 +110,7 @@ export const arithmeticAndBytes: DynamicConvCost = {
  * @throws ValueError for a budget that is not a positive number
  */
 export function planDynamicConv(graph: Graph, options: PlanOptions = {}): Plan {
-  const budgetBytes = options.memoryBudgetBytes ?? defaultBudgetBytes
+  const budgetBytes = options.memoryBudgetBytes ?? defaultMemoryBudgetBytes
   if (!(budgetBytes > 0)) throw new ValueError(`planDynamicConv: memoryBudgetBytes=${String(budgetBytes)} must be positive`)
   const cost = options.cost ?? arithmeticAndBytes
   const choices: FormChoice[] = []
