@@ -28,7 +28,7 @@ import { composedExecutor } from './composed/executor.ts'
 import type { Tf } from './composed/tf.ts'
 import { TfjsExecutable } from './executable.ts'
 import type { Executor } from './executor.ts'
-import { type EngineName, loadTf } from './load.ts'
+import { type EngineName, type LoadedTf, loadTf } from './load.ts'
 import { TfjsState } from './state.ts'
 import { TfjsTensor } from './tensors.ts'
 
@@ -55,21 +55,37 @@ export interface TfjsOptions {
  * @example const backend = await tfjs({ tf }) // import * as tf from '@tensorflow/tfjs-core', an engine of yours set
  * @throws BackendUnavailableError when nothing is installed or works; it lists the reasons
  */
-export async function tfjs(options: TfjsOptions = {}): Promise<Backend> {
+export function tfjs(options: TfjsOptions = {}): Promise<Backend> {
+  // TensorFlow.js has one engine at a time, and switches while it loads: backends start one after another. Once they are up they
+  // may take turns.
+  const engine = options.tf?.getBackend()
+  const started = starting.then(() => start(options, engine))
+  starting = started.catch(() => undefined)
+  return started
+}
+
+let starting: Promise<unknown> = Promise.resolve()
+
+// `set`: the engine that the given tf had when it was given; another backend at work may have switched to its own since.
+async function start(options: TfjsOptions, set: string | undefined): Promise<Backend> {
   if (options.tf && options.engine) throw new GraphError('tfjs: give either tf or engine, not both')
-  const loaded = options.tf ? { tf: options.tf, refusals: [] } : await loadTf(options.engine, { verbose: options.verbose ?? false })
-  const { tf, refusals } = loaded
-  await tf.ready()
-  if (!tf.getBackend()) throw new BackendUnavailableError("tfjs: the given tf has no engine; import one (for example '@tensorflow/tfjs-backend-wasm') and call tf.setBackend()")
+  const { tf, engine, refusals } = options.tf ? await given(options.tf, set) : await loadTf(options.engine, { verbose: options.verbose ?? false })
   const ledger = new MemoryLedger()
-  const wanted = options.executor ?? (tf.getBackend() === 'tensorflow' ? 'program' : 'composed')
-  const executor = wanted === 'program' ? await programOn(tf, ledger, options.probe ?? true) : await composedExecutor(tf, ledger)
+  const wanted = options.executor ?? (engine === 'tensorflow' ? 'program' : 'composed')
+  const executor = wanted === 'program' ? await programOn(tf, engine, ledger, options.probe ?? true) : await composedExecutor(tf, engine, ledger)
   return new TfjsBackend(executor, ledger, refusals)
 }
 
-async function programOn(tf: Tf, ledger: MemoryLedger, probe: boolean): Promise<Executor> {
-  if (tf.getBackend() !== 'tensorflow') {
-    throw new BackendUnavailableError(`tfjs: executor 'program' needs TensorFlow's native library (@tensorflow/tfjs-node-gpu or tfjs-node); the engine is '${tf.getBackend()}', which runs executor 'composed'`)
+async function given(tf: Tf, set: string | undefined): Promise<LoadedTf> {
+  await tf.ready()
+  const engine = set || tf.getBackend()
+  if (!engine) throw new BackendUnavailableError("tfjs: the given tf has no engine; import one (for example '@tensorflow/tfjs-backend-wasm') and call tf.setBackend()")
+  return { tf, engine, refusals: [] }
+}
+
+async function programOn(tf: Tf, engine: string, ledger: MemoryLedger, probe: boolean): Promise<Executor> {
+  if (engine !== 'tensorflow') {
+    throw new BackendUnavailableError(`tfjs: executor 'program' needs TensorFlow's native library (@tensorflow/tfjs-node-gpu or tfjs-node); the engine is '${engine}', which runs executor 'composed'`)
   }
   // Only here, so that browsers never see what needs Node.
   const { programExecutor } = await import('./program/executor.node.ts')

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { BackendUnavailableError, GraphError, trace } from '@dynconv/core'
+import { BackendUnavailableError, GraphError, tensor, trace } from '@dynconv/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { tfjs } from './backend.ts'
 import { type EngineName, engineNames, loadTf } from './load.ts'
@@ -76,4 +76,17 @@ test('what does not go together is refused', async () => {
   const error: unknown = await tfjs({ tf, executor: 'program' }).catch((e: unknown) => e)
   expect(error).toBeInstanceOf(BackendUnavailableError)
   expect(String(error)).toContain("executor 'program' needs TensorFlow's native library")
+})
+
+test('engines that start at once in one process start one after another, and take turns', async () => {
+  const names: readonly EngineName[] = ['wasm', 'cpu', ...(nativeEngine === undefined ? [] : [nativeEngine])]
+  const backends = await Promise.all(names.map((engine) => tfjs({ engine, executor: 'composed' })))
+  expect(backends.map((b) => /\((\w+), op by op\)/.exec(b.capabilities.device ?? '')?.[1])).toEqual(['wasm', 'cpu', 'tensorflow'].slice(0, names.length))
+  const { graph } = trace((x) => x.mul(x).sum(), { inputs: [{ shape: [3] }] })
+  const programs = await Promise.all(backends.map((b) => b.compile(graph)))
+  for (let n = 1; n <= 2; n++) {
+    const outputs = await Promise.all(programs.map((program) => program.run([tensor([n, 2 * n, 3 * n])])))
+    expect(outputs.map(([sum]) => sum?.data[0])).toEqual(names.map(() => 14 * n * n))
+  }
+  for (const b of backends) await b.dispose()
 })

@@ -18,8 +18,12 @@ export interface LoadOptions {
 /** A TensorFlow.js with its engine set, and why those before it were passed over. */
 export interface LoadedTf {
   readonly tf: Tf
+  /** What `tf` calls the engine. */
+  readonly engine: string
   readonly refusals: readonly string[]
 }
+
+const namesInTf: { readonly [E in EngineName]: string } = { 'tfjs-node-gpu': 'tensorflow', 'tfjs-node': 'tensorflow', wasm: 'wasm', cpu: 'cpu' }
 
 const loaders: { readonly [E in EngineName]: (options: LoadOptions) => Promise<Tf> } = {
   'tfjs-node-gpu': (options) => loadNative('tfjs-node-gpu', options),
@@ -34,7 +38,7 @@ const loaders: { readonly [E in EngineName]: (options: LoadOptions) => Promise<T
     await importOr('@tensorflow/tfjs-backend-cpu', () => import('@tensorflow/tfjs-backend-cpu'))
     await started(tf, 'cpu')
     // On Node the engine prints an advertisement for tfjs-node at its first use.
-    ;(tf.backend() as { firstUse?: boolean }).firstUse = false
+    ;(tf.findBackend('cpu') as { firstUse?: boolean }).firstUse = false
     return tf
   },
 }
@@ -49,7 +53,7 @@ export async function loadTf(engine: EngineName | undefined, options: LoadOption
   const refusals: string[] = []
   for (const name of engine === undefined ? engineNames : [engine]) {
     try {
-      return { tf: await loaders[name](options), refusals }
+      return { tf: await loaders[name](options), engine: namesInTf[name], refusals }
     } catch (error) {
       refusals.push(`not ${name}: ${error instanceof Error ? error.message : String(error)}`)
     }

@@ -7,12 +7,11 @@ import { kernelTable } from '../kernels/table.ts'
 import { TfjsState } from '../state.ts'
 import { composedPrimitives } from './primitives.ts'
 import { probeQuirks } from './quirks.ts'
-import { type Tf, type TfTensor, toTf } from './tf.ts'
+import { type Tf, type TfTensor, toTf, use } from './tf.ts'
 
-/** Op by op on `tf`'s engine of the moment. */
-export async function composedExecutor(tf: Tf, ledger: MemoryLedger): Promise<Executor> {
-  const engine = tf.getBackend()
-  const kernels = tidied(tf, engine, kernelTable(composedPrimitives(tf, await probeQuirks(tf))))
+/** Op by op on an engine of `tf` that is up. */
+export async function composedExecutor(tf: Tf, engine: string, ledger: MemoryLedger): Promise<Executor> {
+  const kernels = tidied(tf, engine, kernelTable(composedPrimitives(tf, await probeQuirks(tf, engine))))
   const supports = (node: Node, graph: Graph): true | { readonly reason: string } => float16Reason([...node.inputs, ...node.outputs], graph) ?? true
   return {
     name: 'composed',
@@ -75,11 +74,6 @@ function tidied(tf: Tf, engine: string, table: KernelTable<TfTensor>): KernelTab
     return [op, wrapped]
   })
   return Object.fromEntries(rows) as KernelTable<TfTensor>
-}
-
-// An engine that has been up before is switched to at once; the promise has nothing left to wait for.
-function use(tf: Tf, engine: string): void {
-  if (tf.getBackend() !== engine) void tf.setBackend(engine)
 }
 
 // How each kind of convolution is computed, with how often.

@@ -1,6 +1,6 @@
 // What an engine computes otherwise than the ops say, found out by trying it once.
 
-import type { Tf, TfTensor } from './tf.ts'
+import { type Tf, type TfTensor, use } from './tf.ts'
 
 /** Where an engine differs. */
 export interface Quirks {
@@ -10,9 +10,10 @@ export interface Quirks {
   readonly roundsProducts: boolean
 }
 
-/** Tries `tf`'s engine of the moment. */
-export async function probeQuirks(tf: Tf): Promise<Quirks> {
+/** Tries an engine of `tf`. */
+export async function probeQuirks(tf: Tf, engine: string): Promise<Quirks> {
   const values = async (make: () => TfTensor): Promise<readonly number[]> => {
+    use(tf, engine)
     const t = tf.tidy(make)
     try {
       return [...(await t.data())]

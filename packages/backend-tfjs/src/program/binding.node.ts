@@ -25,9 +25,12 @@ export interface Binding {
   readonly TF_Version?: string
 }
 
+/** What `tf` calls its native engine. */
+export const nativeEngineName = 'tensorflow'
+
 /** The binding of a native `tf`. @throws GraphError when it has none */
 export function bindingOf(tf: Tf): Binding {
-  const binding = (tf.backend() as { readonly binding?: Binding }).binding
+  const binding = (tf.findBackend(nativeEngineName) as { readonly binding?: Binding } | null)?.binding
   if (!binding?.runSavedModel || !binding.loadSavedModel) throw new GraphError("tfjs: this TensorFlow.js has no native binding; use executor 'composed'")
   return binding
 }

@@ -5,7 +5,7 @@ import { copyHostTensor, GraphError, type HostTensor, type MemoryLedger } from '
 import { probeQuirks } from '../composed/quirks.ts'
 import type { Tf } from '../composed/tf.ts'
 import { type Executor, isHost, type Loaded, type Resident, type RunInput } from '../executor.ts'
-import { bindingOf } from './binding.node.ts'
+import { bindingOf, nativeEngineName } from './binding.node.ts'
 import { deviceOf } from './device.node.ts'
 import { type Forms, tableForms } from './forms.ts'
 import { joinsWhenPaid, Member, type Platform } from './group.node.ts'
@@ -25,7 +25,7 @@ export interface ProgramChoices {
 /** One TensorFlow graph for each graph. */
 export async function programExecutor(tf: Tf, ledger: MemoryLedger, choices: ProgramChoices = {}): Promise<Executor> {
   const binding = bindingOf(tf)
-  const quirks = await probeQuirks(tf)
+  const quirks = await probeQuirks(tf, nativeEngineName)
   const device = deviceOf(binding, quirks)
   const version = binding.TF_Version ?? 'of unknown version'
   const forms = choices.forms ?? (choices.probe === false ? tableForms(device) : probingForms({ binding, quirks, device, version }))
