@@ -83,7 +83,7 @@ test('patches and outputs: a tile and four channels an invocation, eight tiles b
 })
 
 test('blocks waste few tiles and stay within the length of a text', () => {
-  expect(blocksFor(talking, 784, 64, 900)).toEqual({ fours: 14, quads: 2 })
+  expect(blocksFor(talking, 784, 64, 900)).toEqual({ fours: 7, quads: 4 })
   expect(blocksFor(talking, 49, 256, 900)).toEqual({ fours: 13, quads: 2 })
   expect(blocksFor(talking, 3, 16, 900)).toEqual({ fours: 1, quads: 1 })
   const { fours, quads } = blocksFor(alone, 784, 64, 200)

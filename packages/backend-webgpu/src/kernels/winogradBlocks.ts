@@ -27,11 +27,11 @@ export interface Blocks {
   readonly quads: number
 }
 
-// Nanoseconds for four lanes on SwiftShader: a loaded float, a multiply-add, a sum carried over an iteration.
-const price = { load: 16, multiplyAdd: 1.1, carry: 4 }
+// Nanoseconds for four lanes on SwiftShader: a loaded float, one that lanes swap, a multiply-add, a sum carried over an iteration.
+const price = { load: 16, swap: 1, multiplyAdd: 1.1, carry: 4 }
 const maxQuads = 4
 // Of accumulators, in matrices: more leave the nearest cache.
-const maxMatrices = 32
+const maxMatrices = 28
 
 /** The cheapest cut whose text has at most `maxUnrolled` multiply-adds of vec4s. */
 export function blocksFor({ subgroups }: Target, tiles: number, computed: number, maxUnrolled: number): Blocks {
@@ -41,7 +41,8 @@ export function blocksFor({ subgroups }: Target, tiles: number, computed: number
     for (const fours of range(Math.min(Math.ceil(tiles / 4), Math.floor(maxMatrices / quads))).map((i) => i + 1)) {
       if (fours * quads * 16 > maxUnrolled && fours * quads > 1) continue
       const count = Math.ceil(tiles / (4 * fours)) * Math.ceil(computed / (4 * quads * lanes)) * lanes
-      const cost = count * (((16 * fours) / share + 16 * quads) * price.load + 16 * fours * quads * (4 * price.multiplyAdd + price.carry))
+      const swaps = ((share - 1) * 16 * fours) / share
+      const cost = count * (((16 * fours) / share + 16 * quads) * price.load + swaps * price.swap + 16 * fours * quads * (4 * price.multiplyAdd + price.carry))
       if (!best || cost < best.cost) best = { blocks: { fours, quads }, cost }
     }
   }
