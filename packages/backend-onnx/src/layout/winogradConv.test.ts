@@ -30,7 +30,8 @@ test('which convolutions take which form', () => {
   expect(changing(caseOf(16, 512, 7, 7))).toBe('tiles')
   expect(changing(caseOf(8, 512, 7, 7))).toBeUndefined()
   expect(changing(caseOf(16, 512, 4, 4))).toBeUndefined()
-  expect(changing(caseOf(24, 128, 32, 32))).toBeUndefined()
+  expect(changing(caseOf(24, 128, 32, 32))).toBe('rows')
+  expect(changing(caseOf(24, 32, 32, 32))).toBeUndefined()
   expect(changing({ ...caseOf(24, 256, 4, 4), groups: 2 })).toBeUndefined()
   expect(changing(convCase(attrs, [24, 256, 8, 8], [256, 256, 1, 1], [24, 256, 8, 8]))).toBeUndefined()
   for (const perSample of [false, true]) {

@@ -32,8 +32,9 @@ export interface KernelUse {
 const mostMixedBytes = 16 * 2 ** 20
 
 // Below four samples, transformed bases take longer to read than they save. And kernels that the program changes must be
-// transformed in every run: there only ordinary ones of many channels gain (batch 64, direct and tiles: 512@4 24 and 15,
-// 256@8 23 and 16, 128@16 22 to 27 and 21 to 22, 64@32 25 and 34).
+// transformed in every run: there only ordinary ones gain (batch 64, direct and tiles: 512@4 24 and 15, 256@8 23 and 16,
+// 128@16 22 to 27 and 21 to 22, 64@32 25 and 34; a training step of a 64-128-256 net takes 0.95 of its time with rows where
+// tiles do not gain, and 1.04 with mixed kernels in these forms).
 const leastBatch = 4
 const leastBatchChanging = 16
 const leastChannels = { rows: 64, tiles: 256 } as const
@@ -47,8 +48,7 @@ export function winogradForm(c: ConvCase, { perSample, onlyRead }: KernelUse): W
   if (!fits || c.groups !== 1) return undefined
   const channels = Math.min(c.inChannels, c.outChannels)
   const tiles = Math.ceil(c.rows.input / 2) * Math.ceil(c.columns.input / 2)
-  if (!onlyRead) return !perSample && channels >= leastChannels.tiles && c.batch >= leastBatchChanging && c.batch * tiles >= leastTilesChanging ? 'tiles' : undefined
-  if (c.batch < leastBatch) return undefined
+  if (onlyRead ? c.batch < leastBatch : perSample || c.batch < leastBatchChanging || c.batch * tiles < leastTilesChanging) return undefined
   const form = channels >= leastChannels.tiles ? 'tiles' : channels >= leastChannels.rows ? 'rows' : undefined
   const mixedBytes = 4 * c.batch * c.inChannels * c.outChannels * (form === 'rows' ? 3 : 1)
   return perSample && mixedBytes > mostMixedBytes ? undefined : form
