@@ -18,8 +18,8 @@ function frame(document: Doc, ariaLabel: string, options: Plot.PlotOptions): Fig
   return Plot.plot({ document, width: 640, height: 320, marginLeft: 60, marginRight: 20, marginBottom: 45, ariaLabel, style: { fontSize: '12px' }, color: { legend: true }, ...options })
 }
 
-// A line for each name, which stands at the left.
-const listed = (names: readonly string[]): Plot.PlotOptions => ({ height: 75 + 22 * names.length, marginLeft: 300, y: { label: null, domain: names } })
+// A line for each name, which stands at the left; a letter of 12 px is at most 6.6 px wide, on average.
+const listed = (names: readonly string[]): Plot.PlotOptions => ({ height: 75 + 22 * names.length, marginLeft: 20 + 6.6 * Math.max(0, ...names.map((n) => n.length)), y: { label: null, domain: names } })
 
 /** Every plot that a report has data for. */
 export function figures(report: Report, document: Doc): readonly Figure[] {
