@@ -82,6 +82,18 @@ export function affine(model: ModelBuilder, x: string, channels: number, scale: 
   return conv(model, x, model.reshape(scale, [channels, 1, 1, 1]), { ...pointwise, groups: channels }, extra)
 }
 
+/** The sum and the activation of an epilogue, where no convolution before could take them in: of a blocked [N, C, H, W]. */
+export function finish(model: ModelBuilder, y: string, channels: number, { sum, activation }: Pick<Epilogue, 'sum' | 'activation'>): string {
+  if (sum !== undefined && activation !== undefined) return affine(model, y, channels, filled(model, 1, [channels]), { sum, activation })
+  if (sum !== undefined) return model.op('Add', [y, sum])
+  return activation === undefined ? y : activate(model, y, activation)
+}
+
+/** A depthwise kernel [b, 1, kh, kw] in kernel layout, [kh, kw, b], from its taps row by row: the same for every channel. */
+export function tapKernel(model: ModelBuilder, size: readonly [number, number], taps: readonly number[], block: number): string {
+  return model.constant(hostTensor('float32', [block, 1, ...size], Float32Array.from(taps.flatMap((t) => new Array<number>(block).fill(t)))))
+}
+
 /** A 1x1 convolution with stride 1 and no padding. */
 export const pointwise: Omit<BlockedConv, 'groups'> = { kernelSize: [1, 1], stride: [1, 1], pads: [0, 0, 0, 0], dilation: [1, 1] }
 

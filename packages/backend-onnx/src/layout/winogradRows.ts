@@ -22,7 +22,7 @@
 
 import { hostTensor } from '@dynconv/core'
 import type { ModelBuilder } from '../model.ts'
-import { affine, conv, type Epilogue, filled } from './nchwc.ts'
+import { affine, conv, type Epilogue, filled, finish, tapKernel } from './nchwc.ts'
 import type { ConvCase } from './support.ts'
 
 /** How many kernels there are: the rows of G. */
@@ -90,9 +90,7 @@ export function convByRows(model: ModelBuilder, c: ConvCase, x: string, kernels:
   const inTurn = model.concat(y.map((name) => model.reshape(name, [(batch * outChannels * tiles) / block, columns.input * block])), 1)
   const whole = model.reshape(inTurn, [batch, outChannels / block, step * tiles, columns.input, block])
   const result = model.reshape(rows.input === step * tiles ? whole : model.slice(whole, [0], [rows.input], [2]), [batch, outChannels, rows.input, columns.input])
-  if (extra.sum === undefined) return result
-  if (extra.activation === undefined) return model.op('Add', [result, extra.sum])
-  return affine(model, result, outChannels, filled(model, 1, [outChannels]), { sum: extra.sum, activation: extra.activation })
+  return extra.sum === undefined ? result : finish(model, result, outChannels, extra)
 }
 
 // B^T d at one place, of images [.., b, H, W]. Tile a reads rows 4a - 1 + first + apart j, the last one maybe beyond H.
@@ -101,10 +99,5 @@ function inputPlace(model: ModelBuilder, { rows }: ConvCase, images: string, pla
   const last = step * (Math.ceil(rows.input / step) - 1) - 1 + first + apart * (taps.length - 1)
   const pads = [1 - first, 0, Math.max(0, last - (rows.input - 1)), 0] as const
   const walk = { kernelSize: [taps.length, 1], stride: [step, 1], pads, dilation: [apart, 1], groups: block } as const
-  return conv(model, images, tapKernel(model, taps, block), walk)
-}
-
-// A depthwise kernel [b, 1, taps, 1] in kernel layout, [taps, 1, b]: the same for every channel.
-function tapKernel(model: ModelBuilder, taps: readonly number[], block: number): string {
-  return model.constant(hostTensor('float32', [block, 1, taps.length, 1], Float32Array.from(taps.flatMap((t) => new Array<number>(block).fill(t)))))
+  return conv(model, images, tapKernel(model, [taps.length, 1], taps, block), walk)
 }

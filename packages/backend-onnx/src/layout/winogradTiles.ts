@@ -24,10 +24,9 @@
 //
 // A bias goes in at place (1, 1) alone: A^T E A is 1 everywhere when E is 1 there and 0 elsewhere.
 
-import { hostTensor } from '@dynconv/core'
 import type { ModelBuilder } from '../model.ts'
 import { kroneckerSquare } from './kronecker.ts'
-import { activate, affine, conv, type Epilogue, filled, pointwise } from './nchwc.ts'
+import { conv, type Epilogue, filled, finish, pointwise, tapKernel } from './nchwc.ts'
 import type { ConvCase } from './support.ts'
 
 /** How many bytes V of one chunk may have. */
@@ -87,13 +86,6 @@ export function convByTilesPerSample(model: ModelBuilder, c: ConvCase, x: string
   return finish(model, y, outChannels, extra)
 }
 
-// The sum and the activation, which no product could take in.
-function finish(model: ModelBuilder, y: string, channels: number, { sum, activation }: Epilogue): string {
-  if (sum !== undefined && activation !== undefined) return affine(model, y, channels, filled(model, 1, [channels]), { sum, activation })
-  if (sum !== undefined) return model.op('Add', [y, sum])
-  return activation === undefined ? y : activate(model, y, activation)
-}
-
 function biasOfPlaces(model: ModelBuilder, bias: string, channels: number): string {
   return model.concat([filled(model, 0, [biasPlace * channels]), bias, filled(model, 0, [(places - biasPlace - 1) * channels])], 0)
 }
@@ -118,7 +110,8 @@ function inputPlace(model: ModelBuilder, { rows, columns }: ConvCase, images: st
   // Tile a reads rows 2a - 1 + first and `apart` behind it.
   const pads = [1 - row.first, 1 - column.first, padBehind(row, rows.input), padBehind(column, columns.input)] as const
   const walk = { kernelSize: [2, 2], stride: [2, 2], pads, dilation: [row.apart, column.apart], groups: block } as const
-  return conv(model, images, tapKernel(model, row.taps, column.taps, block), walk)
+  const taps = row.taps.flatMap((r) => column.taps.map((s) => r * s))
+  return conv(model, images, tapKernel(model, [2, 2], taps, block), walk)
 }
 
 // y from M [16, leading axes, H/2, W/2, b]; `order` says where among the leading axes the samples and the channels stand.
@@ -144,10 +137,4 @@ function tilesOf(c: ConvCase): number {
 // The last tile, ceil(size / 2) - 1, reads up to row 2 (ceil(size / 2) - 1) - 1 + first + apart.
 function padBehind({ first, apart }: (typeof inputTaps)[number], size: number): number {
   return Math.max(0, 2 * (Math.ceil(size / 2) - 1) + first + apart - size)
-}
-
-// A depthwise kernel [b, 1, 2, 2] in kernel layout, [kh, kw, b]: the same for every channel.
-function tapKernel(model: ModelBuilder, rows: readonly number[], columns: readonly number[], block: number): string {
-  const taps = rows.flatMap((r) => columns.map((s) => r * s))
-  return model.constant(hostTensor('float32', [block, 1, 2, 2], Float32Array.from(taps.flatMap((t) => new Array<number>(block).fill(t)))))
 }
