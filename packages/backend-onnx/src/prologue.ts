@@ -19,7 +19,7 @@ export interface SplitModel {
 // Only ops that move or compute numbers of one type, so that every cut value is known to be float32. Not Expand: what it
 // makes is larger than what it takes, and cheap.
 const computing: ReadonlySet<string> = new Set([
-  'Add', 'Sub', 'Mul', 'Div', 'Neg', 'Sqrt', 'Reciprocal', 'Transpose', 'MatMul', 'FusedMatMul', 'Gemm', 'Gather', 'Concat', 'Pad', 'ReduceSum',
+  'Add', 'Sub', 'Mul', 'Div', 'Neg', 'Sqrt', 'Reciprocal', 'Transpose', 'MatMul', 'FusedMatMul', 'Gemm', 'Gather', 'Slice', 'Concat', 'Pad', 'ReduceSum',
 ]) // prettier-ignore
 
 // Ops that take no time: both halves may have them.

@@ -1,18 +1,15 @@
 // Convolutions and their gradients on blocked values, static and with a kernel for every sample.
-//
-// With a kernel for every sample the batch lies side by side as groups of channels: [N, C, H, W] as [1, N C, H, W] is the
-// same memory in blocks too. The mixed kernels come blocked straight from one product, pi [N, K] x bases [K, n], because
-// mixing is linear and the bases are stored blocked.
 
 import { GraphError, type Node, type NodeOf, sizeOf, type StaticShape, type ValueId } from '@dynconv/core'
 import { input, output } from '../kernels/shared.ts'
 import type { ModelBuilder } from '../model.ts'
 import type { Context } from './context.ts'
 import type { ConvNode } from './convNode.ts'
+import { convPerSample, type Mixtures } from './convPerSample.ts'
 import { depthwiseFilterGrad, type FilterGrad, filterGrad, filterGradPerSample, type FilterGradSources, kernelToTaps, tapsToKernel } from './filterGrad.ts'
 import { inputGrad, turnKernels } from './inputGrad.ts'
 import { type Activation, conv, type Epilogue, reorderOutput } from './nchwc.ts'
-import { type ConvCase, type ConvKind, depthwiseFilterWalk, forwardWalk, inputGradForm, withoutGroups } from './support.ts'
+import { type ConvCase, type ConvKind, depthwiseFilterWalk, forwardWalk, inputGradForm, turnedCase, withoutGroups } from './support.ts'
 import { fits } from './views.ts'
 import { winogradConv, winogradConvPerSample, winogradForm } from './winogradConv.ts'
 
@@ -82,65 +79,44 @@ function conv2dInputGrad(node: NodeOf<'conv2dInputGrad'>, ctx: Context, extra: E
 export function inputGradient(node: Node, ctx: Context, c: ConvCase, kind: ConvKind, dy: string, weight: string, extra: Extra): string {
   const form = needed(node, inputGradForm(c, kind))
   const kernels = turnKernels(ctx.model, weight, 1, c, form, ctx.block).map(({ name }) => name)
-  const turned = { ...c, inChannels: c.outChannels, outChannels: c.inChannels }
-  const winograd = kind === 'blocked' && form === 'turned' ? winogradForm(turned, { perSample: false, onlyRead: false }) : undefined
-  if (winograd !== undefined) {
-    // Of 3x3 taps with one row of padding around, the gradient is such a convolution again.
-    return winogradConv(ctx.model, winograd, turned, dy, kernels[0] ?? '', ctx.block, { bias: extra.bias, sum: extra.sum })
-  }
-  return inputGrad(ctx.model, { case: c, form, block: ctx.block, dy, kernels, perSample: false, bias: extra.bias, sum: extra.sum })
+  const { bias, sum } = extra
+  if (form !== 'turned') return inputGrad(ctx.model, { case: c, form, block: ctx.block, dy, kernels, perSample: false, bias, sum })
+  const turned = turnedCase(c)
+  const kernel = ctx.model.reshape(kernels[0] ?? '', [c.inChannels, c.outChannels / c.groups, c.rows.kernel, c.columns.kernel])
+  return convolve(ctx, turned, kind, dy, { name: kernel, onlyRead: false }, { bias, sum })
 }
 
 function dynamicConv2d(node: NodeOf<'dynamicConv2d'>, ctx: Context, extra: Extra): string {
   const { case: c, kind } = ctx.convolution(node)
   const { lowering, model } = ctx
   const [x, bases, pi] = [input(node, 0), input(node, 1), input(node, 2)]
-  const [count = 0, ...kernel] = ctx.shape(bases)
   const stored = scaledKernels(model, lowering.get(bases, 'kernel'), ctx.shape(bases), extra.scale, ctx.block)
-  const own = node.inputs[3] === undefined ? undefined : model.op('MatMul', [lowering.get(pi), scaled(model, lowering.get(node.inputs[3]), extra.scale)])
+  const mixtures: Mixtures = { pi: lowering.get(pi), bases: stored, count: ctx.shape(bases)[0] ?? 0, onlyRead: ctx.onlyReads(bases) }
+  const own = node.inputs[3] === undefined ? undefined : model.op('MatMul', [mixtures.pi, scaled(model, lowering.get(node.inputs[3]), extra.scale)])
   const perSample = sampleBias(model, c, plus(model, own, extra.sampleBias), extra.bias)
   const bias = perSample === undefined ? undefined : model.reshape(perSample, [c.batch * c.outChannels])
   const images = lowering.get(x, kind === 'stem' ? 'plain' : 'blocked')
-  const form = kind === 'blocked' ? winogradForm(c, { perSample: true, onlyRead: ctx.onlyReads(bases) }) : undefined
-  if (form !== undefined) {
-    const mixtures = { pi: lowering.get(pi), bases: stored, count }
-    return winogradConvPerSample(model, form, c, images, mixtures, ctx.block, { bias, sum: extra.sum, activation: extra.activation })
-  }
-  // In vain for 1x1: mixed and used in pieces of output channels, so that kernels stay in the cache (512@7 batch 8, 1.46 times
-  // the static one both ways; of that the convolution by given kernels takes 1.15, and mixing moves 34 GB/s, what memory gives),
-  // a few samples at a time (1.67 to 1.9), and form outputs (4.0).
-  const mixed = model.op('MatMul', [lowering.get(pi), model.reshape(stored, [count, sizeOf(kernel)])])
-  const side = (name: string, channels: number, h: number, w: number): string => model.reshape(name, [1, c.batch * channels, h, w])
-  const y = conv(
-    model,
-    side(images, c.inChannels, c.rows.input, c.columns.input),
-    model.reshape(mixed, [c.batch * c.outChannels, ...kernel.slice(1)]),
-    forwardWalk(c, c.batch * c.groups),
-    {
-      bias,
-      sum: extra.sum === undefined ? undefined : side(extra.sum, c.outChannels, c.rows.output, c.columns.output),
-      activation: extra.activation,
-    },
-  )
-  return model.reshape(y, ctx.shape(output(node)))
+  const epilogue: Epilogue = { bias, sum: extra.sum, activation: extra.activation }
+  const form = kind === 'blocked' ? winogradForm(c, { perSample: true, onlyRead: mixtures.onlyRead }) : undefined
+  if (form !== undefined) return winogradConvPerSample(model, form, c, images, mixtures, ctx.block, epilogue)
+  return convPerSample(model, c, images, mixtures, ctx.block, epilogue)
 }
 
 function dynamicConv2dInputGrad(node: NodeOf<'dynamicConv2dInputGrad'>, ctx: Context, extra: Extra): string {
   const { case: c, kind } = ctx.convolution(node)
   const form = needed(node, inputGradForm(c, kind))
   const { lowering, model } = ctx
-  const [dy, bases, pi] = [input(node, 0), input(node, 1), input(node, 2)]
-  const turned = turnKernels(model, lowering.get(bases, 'kernel'), ctx.shape(bases)[0] ?? 0, c, form, ctx.block)
-  return inputGrad(model, {
-    case: c,
-    form,
-    block: ctx.block,
-    dy: ctx.blocked(dy),
-    kernels: turned.map(({ name }) => model.op('MatMul', [lowering.get(pi), name])),
-    perSample: true,
-    bias: sampleBias(model, c, extra.sampleBias, extra.bias, c.inChannels),
-    sum: extra.sum,
-  })
+  const [dy, bases, pi] = [ctx.blocked(input(node, 0)), input(node, 1), lowering.get(input(node, 2))]
+  const count = ctx.shape(bases)[0] ?? 0
+  const turned = turnKernels(model, lowering.get(bases, 'kernel'), count, c, form, ctx.block).map(({ name }) => name)
+  const bias = sampleBias(model, c, extra.sampleBias, extra.bias, c.inChannels)
+  if (form === 'turned') {
+    const mixtures: Mixtures = { pi, bases: turned[0] ?? '', count, onlyRead: ctx.onlyReads(bases) }
+    const epilogue: Epilogue = { bias: bias === undefined ? undefined : model.reshape(bias, [c.batch * c.inChannels]), sum: extra.sum }
+    return convPerSample(model, turnedCase(c), dy, mixtures, ctx.block, epilogue)
+  }
+  const kernels = turned.map((name) => model.op('MatMul', [pi, name]))
+  return inputGrad(model, { case: c, form, block: ctx.block, dy, kernels, perSample: true, bias, sum: extra.sum })
 }
 
 /** The filter gradient, in kernel layout. */

@@ -8,8 +8,8 @@
 import { hostTensor, sizeOf } from '@dynconv/core'
 import type { ModelBuilder } from '../model.ts'
 import { type KernelBlocks, blockCount, type GatherIndex, residueBlocks, residues, turnedBlocks } from './indices.ts'
-import { conv, type Epilogue, filled, indices, microsoftDomain, pointwise } from './nchwc.ts'
-import { type ConvCase, type InputGradForm, turnedPads } from './support.ts'
+import { conv, filled, indices, microsoftDomain, pointwise } from './nchwc.ts'
+import type { ConvCase, InputGradForm } from './support.ts'
 
 /** A gradient's kernels, ready for its convolution (mixed per sample first, if there are bases). */
 export interface TurnedKernels {
@@ -64,7 +64,7 @@ function transposeBlocks(model: ModelBuilder, blocks: string, count: number, blo
 /** What the input gradient of a convolution starts from. */
 export interface InputGrad {
   readonly case: ConvCase
-  readonly form: InputGradForm
+  readonly form: Exclude<InputGradForm, 'turned'>
   readonly block: number
   /** Blocked [N, O, P, Q]. */
   readonly dy: string
@@ -77,11 +77,10 @@ export interface InputGrad {
   readonly sum?: string | undefined
 }
 
-/** dX, blocked [N, I, H, W]. With a kernel for every sample the samples stand side by side as groups of channels. */
+/** dX, blocked [N, I, H, W], where it is no convolution by the turned kernel. With a kernel for every sample the samples stand side by side as groups of channels. */
 export function inputGrad(model: ModelBuilder, g: InputGrad): string {
   const { case: c, form } = g
   const samples = g.perSample ? c.batch : 1
-  const batch = g.perSample ? 1 : c.batch
   const groups = samples * c.groups
   const { rows, columns } = c
   const [height, width] = [rows.input, columns.input]
@@ -89,17 +88,6 @@ export function inputGrad(model: ModelBuilder, g: InputGrad): string {
   const shape = [c.batch, c.inChannels, height, width]
   const outPerGroup = c.outChannels / c.groups
   const [first = ''] = g.kernels
-  if (form === 'turned') {
-    const [kh, kw] = [rows.kernel, columns.kernel]
-    const weight = model.reshape(first, [samples * c.inChannels, outPerGroup, kh, kw])
-    const walk = { kernelSize: [kh, kw], stride: [1, 1], pads: turnedPads(c) ?? [0, 0, 0, 0], dilation: [rows.dilation, columns.dilation], groups } as const
-    const extra: Epilogue = {
-      bias: g.bias === undefined ? undefined : model.reshape(g.bias, [samples * c.inChannels]),
-      sum: g.sum === undefined ? undefined : batch === c.batch ? g.sum : model.reshape(g.sum, [1, samples * c.inChannels, height, width]),
-    }
-    const dx = conv(model, dy, weight, walk, extra)
-    return g.perSample ? model.reshape(dx, shape) : dx
-  }
   if (form === 'sparse') {
     const weight = model.reshape(first, [samples * c.inChannels, outPerGroup, 1, 1])
     const dx = spread(model, conv(model, dy, weight, { ...pointwise, groups }), c, g.block)

@@ -2,8 +2,9 @@
 
 import { formatShape, type Graph, type Node, typeOf } from '@dynconv/core'
 import { type Assignment, blockedNode, describeConvolution, isByOutputs, isOnlyRead, neededNodes } from './assign.ts'
+import { channelsTogether } from './convPerSample.ts'
 import type { FusionPlan } from './fuse.ts'
-import { kindOf } from './support.ts'
+import { inputGradForm, kindOf, turnedCase } from './support.ts'
 import { type WinogradForm, winogradForm } from './winogradConv.ts'
 
 /** The choices for `graph`, a line each. */
@@ -18,7 +19,7 @@ export function notesOf(graph: Graph, assignment: Assignment, plan: FusionPlan, 
   const winograd = convolutions.filter((node) => !dynamic.includes(node)).flatMap((node) => winogradOf(graph, node, block) ?? [])
   return [
     summary,
-    ...dynamic.map((node) => `${node.op} ${shapesOf(graph, node)}: form ${isByOutputs(node) ? 'outputs' : 'kernels'}, in blocks${by(winogradOf(graph, node, block))}`),
+    ...dynamic.map((node) => `${node.op} ${shapesOf(graph, node)}: form ${isByOutputs(node) ? 'outputs' : 'kernels'}, in blocks${by(winogradOf(graph, node, block))}${inPieces(graph, node, block)}`),
     ...[...new Set(winograd)].map((form) => `${winograd.filter((f) => f === form).length} ordinary convolutions${by(form)}`),
     ...plain.map((node) => `${node.op} ${shapesOf(graph, node)} stays plain: ${reason(graph, node, block)}`),
   ]
@@ -34,6 +35,19 @@ function winogradOf(graph: Graph, node: Node, block: number): WinogradForm | und
 
 function by(form: WinogradForm | undefined): string {
   return form === undefined ? '' : `, by Winograd over ${form}`
+}
+
+// How many channels' kernels are mixed at a time, where not all are.
+function inPieces(graph: Graph, node: Node, block: number): string {
+  const found = blockedNode(graph, node, block)
+  if (!found || isByOutputs(node) || winogradOf(graph, node, block) !== undefined) return ''
+  const isGradient = node.op === 'dynamicConv2dInputGrad'
+  if (node.op !== 'dynamicConv2d' && !(isGradient && inputGradForm(found.case, found.kind) === 'turned')) return ''
+  const c = isGradient ? turnedCase(found.case) : found.case
+  const bases = node.inputs[1]
+  const [count = 0] = bases === undefined ? [] : typeOf(graph, bases).shape
+  const together = typeof count === 'number' ? channelsTogether(c, { count, onlyRead: isOnlyRead(graph, bases) }, block) : c.outChannels
+  return together < c.outChannels ? `, mixed ${together} channels at a time` : ''
 }
 
 function shapesOf(graph: Graph, node: Node): string {

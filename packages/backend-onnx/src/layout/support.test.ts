@@ -1,12 +1,14 @@
 import type { Conv2dAttrs } from '@dynconv/core'
 import { describe, expect, test } from 'vitest'
-import { type ConvCase, convCase, forwardWalk, inputGradForm, kindOf, turnedPads } from './support.ts'
+import { type ConvCase, convCase, forwardWalk, inputGradForm, kindOf, turnedCase } from './support.ts'
 
 const attrs = (change: Partial<Conv2dAttrs> = {}): Conv2dAttrs => ({ stride: [1, 1], padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1, ...change })
 
 function make(batch: number, inChannels: number, outChannels: number, size: number, kernel: number, a: Conv2dAttrs): ConvCase {
-  const out = Math.floor((size + a.padding[0] + a.padding[1] - (kernel - 1) * a.dilation[0] - 1) / a.stride[0]) + 1
-  return convCase(a, [batch, inChannels, size, size], [outChannels, inChannels / a.groups, kernel, kernel], [batch, outChannels, out, out])
+  const out = ([before, after]: readonly [number, number]): number => Math.floor((size + before + after - (kernel - 1) * a.dilation[0] - 1) / a.stride[0]) + 1
+  const [top, bottom, left, right] = a.padding
+  const result = [batch, outChannels, out([top, bottom]), out([left, right])]
+  return convCase(a, [batch, inChannels, size, size], [outChannels, inChannels / a.groups, kernel, kernel], result)
 }
 
 describe.each([8, 16])('block %i', (b) => {
@@ -70,7 +72,11 @@ test('the input gradient: turned with stride 1, sparse for a 1x1 that skips, sub
   expect(inputGradForm(stem, kindOf(stem, 16, false))).toBeUndefined()
 })
 
-test("the input gradient's padding restores the input size", () => {
-  expect(turnedPads(make(1, 16, 16, 8, 3, attrs()))).toEqual([1, 1, 1, 1])
-  expect(turnedPads(make(1, 16, 16, 8, 3, attrs({ padding: [0, 0, 0, 0] })))).toEqual([2, 2, 2, 2])
+test('the turned input gradient is a convolution from the output size back to the input size', () => {
+  for (const [change, pads] of [[{}, [1, 1, 1, 1]], [{ padding: [0, 0, 0, 0] }, [2, 2, 2, 2]], [{ padding: [2, 0, 0, 1] }, [0, 2, 2, 1]]] as const) {
+    const c = make(1, 16, 32, 8, 3, attrs(change))
+    const turned = turnedCase(c)
+    expect(turned).toMatchObject({ inChannels: 32, outChannels: 16, rows: { input: c.rows.output, output: 8 }, columns: { input: c.columns.output, output: 8 } })
+    expect(forwardWalk(turned, 1).pads).toEqual(pads)
+  }
 })

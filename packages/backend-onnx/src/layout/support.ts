@@ -88,18 +88,18 @@ export type InputGradForm = 'turned' | 'sparse' | 'subPixel'
 export function inputGradForm(c: ConvCase, kind: ConvKind | undefined): InputGradForm | undefined {
   if (kind === undefined || kind === 'stem') return undefined
   const { rows, columns } = c
-  if (rows.stride === 1 && columns.stride === 1) return turnedPads(c) ? 'turned' : undefined
+  // Undefined where dY would have to be cut instead of padded.
+  if (rows.stride === 1 && columns.stride === 1) return [rows, columns].every((axis) => padsAlong(axis).every((p) => p >= 0)) ? 'turned' : undefined
   if (kind !== 'blocked' || c.groups !== 1) return undefined
   const whole = (axis: Axis): boolean => axis.kernel === 1 && axis.before === 0 && axis.output * axis.stride === axis.input
   if (whole(rows) && whole(columns)) return 'sparse'
   return rows.dilation === 1 && columns.dilation === 1 ? 'subPixel' : undefined
 }
 
-/** Padding [top, left, bottom, right] of dY in the turned input gradient; undefined where it would have to be cut instead. */
-export function turnedPads(c: ConvCase): readonly [number, number, number, number] | undefined {
-  const [rows, columns] = [padsAlong(c.rows), padsAlong(c.columns)]
-  const all = [rows[0], columns[0], rows[1], columns[1]] as const
-  return all.every((p) => p >= 0) ? all : undefined
+/** The convolution that the turned input gradient is: of dY by the turned kernel. */
+export function turnedCase(c: ConvCase): ConvCase {
+  const turned = (axis: Axis): Axis => ({ ...axis, input: axis.output, output: axis.input, before: padsAlong(axis)[0] })
+  return { ...c, inChannels: c.outChannels, outChannels: c.inChannels, rows: turned(c.rows), columns: turned(c.columns) }
 }
 
 // dx[h] = sum_u dy[h + before - u d] w[u] = sum_u' dy[h - (k-1) d + before + u' d] w[k-1-u']: a window that begins

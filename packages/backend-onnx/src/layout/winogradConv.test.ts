@@ -39,7 +39,7 @@ test('which convolutions take which form', () => {
     expect(read(caseOf(8, 64, 56, 56))).toBe('rows')
     expect(read(caseOf(8, 128, 28, 28))).toBe('rows')
     expect(read(caseOf(8, 256, 14, 14))).toBe('tiles')
-    expect(read(caseOf(8, 512, 7, 7))).toBe('tiles')
+    expect(read(caseOf(8, 512, 7, 7))).toBe(perSample ? undefined : 'tiles')
     expect(read(caseOf(1, 512, 7, 7))).toBeUndefined()
     expect(read(caseOf(8, 32, 56, 56))).toBeUndefined()
   }
@@ -106,8 +106,8 @@ test.each([
 
 // The oracle would take half a minute here.
 test.each([
-  { name: 'even', size: [4, 4] },
-  { name: 'odd', size: [5, 3] },
+  { name: 'even', size: [12, 12] },
+  { name: 'odd', size: [13, 11] },
 ] as const)('over tiles, by kernels that are only read, agrees with the plain layout: $name', async ({ size }) => {
   const plain = new OnnxBackend(engine, plainLayouts, {})
   expect(await differences('tiles', 256, size, plain)).toEqual([])

@@ -3,6 +3,7 @@
 // transformed and then mixed. Where the program only reads them, that happens once (prologue.ts).
 
 import type { ModelBuilder } from '../model.ts'
+import type { Mixtures } from './convPerSample.ts'
 import type { Epilogue } from './nchwc.ts'
 import type { ConvCase } from './support.ts'
 import { convByRows, rowKernels } from './winogradRows.ts'
@@ -19,17 +20,21 @@ export interface KernelUse {
   readonly onlyRead: boolean
 }
 
-// Measured on 2 cores with AVX-512, K = 4, in milliseconds:
+// A layer in milliseconds, K = 4, on 2 cores with AVX-512 (of an AMD EPYC; of an Intel Xeon, whose memory is slower beside its
+// arithmetic):
 //
-//                 static: direct  rows  tiles     dynamic: direct  rows  tiles
-//   64@56 batch 8         9.8     7.6   12.9               9.9      7.6   12.2
-//   128@28                9.4     6.2    8.2               9.5      6.6    8.3
-//   256@14                9.3     7.4    7.0              11.0      9.9    8.3
-//   512@7                10.8     8.4    8.1              16.6     24.2   13.7
+//                 static: direct    rows      tiles     dynamic: direct     rows       tiles
+//   64@56 batch 8         9.8 5.0   7.6 4.7  12.9 9.6             9.9  4.7   7.6  4.6   12.2  7.1
+//   128@28                9.4 5.0   6.2 3.6   8.2 4.4             9.5  4.9   6.6  4.1    8.3  5.1
+//   256@14                9.3 5.2   7.4 4.2   7.0 3.7            11.0  6.3   9.9  5.9    8.3  5.6
+//   512@7                10.8 6.7   8.4 5.5   8.1 4.3            16.6 12.0  24.2 14.4   13.7 11.3
 //
-// Mixed kernels of one place that leave the cache cost more than they save: 512@4 batch 64, 67 MB, direct 64 and tiles 91;
-// 256@8 batch 64, 17 MB, 35 and 27.
+// (The dynamic ones by mixing all kernels at once; in pieces, convPerSample.ts, the second machine takes 5.8 at 256@14 and 9.8 at
+// 512@7.) Mixed kernels of one place that leave the cache cost more than they save: 512@4 batch 64, 67 MB, direct 64 and tiles
+// 91. So do kernels that few tiles use: on the second machine, direct in pieces and by tiles, 256@8 batch 16 takes 5.2 and 6.7,
+// 512@4 batch 16 takes 12 and 18.
 const mostMixedBytes = 16 * 2 ** 20
+const leastTilesPerSample = 32
 
 // Below four samples, transformed bases take longer to read than they save. And kernels that the program changes must be
 // transformed in every run: there only ordinary ones gain (batch 64, direct and tiles: 512@4 24 and 15, 256@8 23 and 16,
@@ -51,7 +56,8 @@ export function winogradForm(c: ConvCase, { perSample, onlyRead }: KernelUse): W
   if (onlyRead ? c.batch < leastBatch : perSample || c.batch < leastBatchChanging || c.batch * tiles < leastTilesChanging) return undefined
   const form = channels >= leastChannels.tiles ? 'tiles' : channels >= leastChannels.rows ? 'rows' : undefined
   const mixedBytes = 4 * c.batch * c.inChannels * c.outChannels * (form === 'rows' ? 3 : 1)
-  return perSample && mixedBytes > mostMixedBytes ? undefined : form
+  if (perSample && (mixedBytes > mostMixedBytes || (form === 'tiles' && tiles < leastTilesPerSample))) return undefined
+  return form
 }
 
 /** The convolution of blocked `x` by `kernels` [O, I, 3, 3] in kernel layout, blocked. */
@@ -65,7 +71,7 @@ export function winogradConv(model: ModelBuilder, form: WinogradForm, c: ConvCas
  * The same with a kernel for every sample, the mixtures pi [N, K] of bases [K, O, I, 3, 3] in kernel layout; the bias is
  * [N O], the sum and the result blocked [N, O, H, W].
  */
-export function winogradConvPerSample(model: ModelBuilder, form: WinogradForm, c: ConvCase, x: string, mixtures: { readonly pi: string; readonly bases: string; readonly count: number }, block: number, extra: Epilogue = {}): string {
+export function winogradConvPerSample(model: ModelBuilder, form: WinogradForm, c: ConvCase, x: string, mixtures: Mixtures, block: number, extra: Epilogue = {}): string {
   const { pi, bases, count } = mixtures
   const transformed = (form === 'tiles' ? tileKernels : rowKernels)(model, bases, count, c, block)
   const numbers = c.outChannels * c.inChannels * (form === 'tiles' ? 1 : 3)
