@@ -7,7 +7,7 @@ import { readFileBytes } from '@dynconv/core/node'
 import { isNoisy, type Report, type Row, type Uncertain } from './report.ts'
 
 /** What a budget can bound. */
-export const budgetMetrics = ['toStatic', 'toPeer', 'toStaticAndBases', 'memoryToStaticAndBases'] as const
+export const budgetMetrics = ['toStatic', 'toPeer', 'toStaticAndBases', 'toStaticAndKernels', 'memoryToStaticAndBases'] as const
 
 /** A quantity of a row. */
 export type BudgetMetric = (typeof budgetMetrics)[number]
@@ -66,7 +66,7 @@ function measured(row: Row, { metric, peer = '' }: BudgetEntry): Uncertain | und
   const value = row[metric]
   if (value === undefined) return undefined
   // Set against a count, not pair by pair: the row's own spread stands for the ratio's. Peaks are measured once.
-  return metric === 'toStaticAndBases' ? { value, spread: row.spread * value, pairs: row.samplesMs.length } : { value, spread: 0, pairs: Number.POSITIVE_INFINITY }
+  return metric === 'toStaticAndBases' || metric === 'toStaticAndKernels' ? { value, spread: row.spread * value, pairs: row.samplesMs.length } : { value, spread: 0, pairs: Number.POSITIVE_INFINITY }
 }
 
 /** Reads a budget. @throws FormatError that says what is wrong with it; FileError when there is no such file */

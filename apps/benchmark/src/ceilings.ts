@@ -130,7 +130,7 @@ async function answerOf(worker: Worker): Promise<readonly (readonly number[])[]>
   })
 }
 
-const memorySizes: readonly number[] = [1, 4, 16, 64, 256].map((mib) => mib * 2 ** 20)
+const memorySizes: readonly number[] = [1, 4, 16, 32, 64, 128, 256].map((mib) => mib * 2 ** 20)
 
 /** Measures all ceilings of engines and memory; a peer's peak may be given along. */
 export async function measureCeilings(engines: readonly RunningEngine[], threads: number, others: readonly GemmPeak[] = []): Promise<Ceilings> {

@@ -25,7 +25,7 @@ function madeUp(): Report {
     const own = [0, ...workload.bases].map((numBases) => ({
       ...timingOf({ name: `onnx ${numBases ? `dynamic K=${numBases}` : 'static'}`, library: 'onnx', vendor: 'dynconv', numBases }, [10 + numBases, 10 + numBases, 11 + numBases]),
       firstRunSeconds: 0.5,
-      work: { macs: 5e8, leastMacs: 5e8, bytes: 1e6 * (1 + numBases), stateBytes: 1e6 * Math.max(1, numBases) },
+      work: { macs: 5e8, leastMacs: 5e8, bytes: 1e6 * (1 + numBases), stateBytes: 1e6 * Math.max(1, numBases), mixedBytes: 0 },
       memory: { loadBytes: 2e8, runBytes: 1e8 + 1e6 * numBases },
     }))
     const peer = [0, 4].map((numBases) => timingOf({ name: `PyTorch eager ${numBases}`, library: 'PyTorch eager', vendor: 'PyTorch', numBases }, [20, 20, 20]))
@@ -74,9 +74,9 @@ test('the terminal table shows only columns that have something', () => {
 })
 
 test('a bound is the greater of arithmetic and memory, at the bandwidth of its size', () => {
-  const large = boundOf({ macs: 1e9, leastMacs: 1e9, bytes: 1e9, stateBytes: 0 }, 0.1, 'onnx', ceilings)
+  const large = boundOf({ macs: 1e9, leastMacs: 1e9, bytes: 1e9, stateBytes: 0, mixedBytes: 0 }, 0.1, 'onnx', ceilings)
   expect(large).toEqual({ arithmeticSeconds: 0.01, memorySeconds: 0.05, share: 0.5 })
-  const small = boundOf({ macs: 1e9, leastMacs: 1e9, bytes: 1e5, stateBytes: 0 }, 0.1, 'PyTorch eager', ceilings)
+  const small = boundOf({ macs: 1e9, leastMacs: 1e9, bytes: 1e5, stateBytes: 0, mixedBytes: 0 }, 0.1, 'PyTorch eager', ceilings)
   expect(small?.share).toBeCloseTo(0.1)
-  expect(boundOf({ macs: 1, leastMacs: 1, bytes: 1, stateBytes: 0 }, 1, 'x', { gemm: [], memory: [] })).toBeUndefined()
+  expect(boundOf({ macs: 1, leastMacs: 1, bytes: 1, stateBytes: 0, mixedBytes: 0 }, 1, 'x', { gemm: [], memory: [] })).toBeUndefined()
 })

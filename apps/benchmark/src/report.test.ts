@@ -1,12 +1,14 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { DynamicConv2d, traceModule } from '@dynconv/core'
 import { expect, test } from 'vitest'
 import { timingOf } from './measure.ts'
 import { formatRatio } from './format.ts'
 import { type Facts, mergeReports, readReport, type Report, rowsOf } from './report.ts'
 import { formatReport } from './terminal.ts'
 import { report, row } from './testing/reports.ts'
+import { workOf } from './work.ts'
 import { allWorkloads, type Workload } from './workloads.ts'
 
 const workload: Workload = { group: 'models', name: 'net', net: { kind: 'block', channels: 8, depth: 1 }, size: 8, batch: 8, task: 'infer', bases: [4], everyForm: false }
@@ -64,10 +66,28 @@ test('a report comes back from its file, and anything else is refused', async ()
 })
 
 test('memory is set against the static one’s and the further bases: once in inference, six times and with the budget in a step', () => {
-  const facts = (stateBytes: number, runBytes: number): Facts => ({ work: { macs: 1, leastMacs: 1, bytes: 1, stateBytes }, memory: { loadBytes: 0, runBytes } })
+  const facts = (stateBytes: number, runBytes: number): Facts => ({ work: { macs: 1, leastMacs: 1, bytes: 1, stateBytes, mixedBytes: 0 }, memory: { loadBytes: 0, runBytes } })
   const timings = [{ ...timing('onnx', 0, 10), ...facts(10, 100) }, { ...timing('onnx', 4, 12), ...facts(40, 143) }]
   expect(rowsOf({ workload, timings })[1]?.memoryToStaticAndBases).toBeCloseTo(143 / (100 + 30), 10)
   expect(rowsOf({ workload: { ...workload, task: 'train' }, timings })[1]?.memoryToStaticAndBases).toBeCloseTo(143 / (100 + 3 * 30 + 256 * 2 ** 20), 10)
+})
+
+test('time is set against the static one’s and moving the further bases, and the mixed kernels twice, at the peak for all that is touched', () => {
+  const work = { macs: 1, leastMacs: 1, bytes: 40, stateBytes: 40, mixedBytes: 100 }
+  const timings = [{ ...timing('onnx', 0, 10), work: { ...work, bytes: 10, stateBytes: 10, mixedBytes: 0 } }, { ...timing('onnx', 4, 12), work }]
+  // 10 bytes a millisecond up to 100 bytes together, 5 beyond.
+  const ceilings = { gemm: [], memory: [{ bytes: 1, bytesPerSecond: 1e4 }, { bytes: 100, bytesPerSecond: 5e3 }] }
+  const dynamic = rowsOf({ workload, timings }, ceilings)[1]
+  expect(dynamic?.toStaticAndBases).toBeCloseTo(12 / (10 + 30 / 10), 10)
+  expect(dynamic?.toStaticAndKernels).toBeCloseTo(12 / (10 + 230 / 5), 10)
+  expect(rowsOf({ workload: { ...workload, task: 'train' }, timings }, ceilings)[1]?.toStaticAndKernels).toBeUndefined()
+  expect(rowsOf({ workload, timings })[1]?.toStaticAndKernels).toBeUndefined()
+})
+
+test('mixed kernels are counted once for every sample', () => {
+  const layer = new DynamicConv2d({ inChannels: 3, outChannels: 5, kernelSize: 3, numBases: 4 })
+  const { graph } = traceModule(layer, { inputs: [{ shape: [7, 3, 6, 6] }] })
+  expect(workOf(graph).mixedBytes).toBe(7 * 5 * 3 * 9 * 4)
 })
 
 test('names of work are unique', () => {

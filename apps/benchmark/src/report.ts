@@ -43,6 +43,11 @@ export interface Row extends Timing, Facts {
   readonly bound?: Bound | undefined
   /** Of dynamic rows: the time over that of the static one and of reading the further bases from memory. */
   readonly toStaticAndBases?: number | undefined
+  /**
+   * Of dynamic rows in inference: the time over that of the static one and of moving its further bases and the mixed kernels,
+   * each written once and read once, at the memory's peak.
+   */
+  readonly toStaticAndKernels?: number | undefined
   /** Of dynamic rows: the peak of the runs over that of the static one. */
   readonly memoryToStatic?: number | undefined
   /**
@@ -114,13 +119,20 @@ function ratio(a: Timing, b: Timing): Ratio {
   return { value: pairedRatio(a, b), spread: ratioSpread(a, b), pairs: Math.min(a.samplesMs.length, b.samplesMs.length), against: b.name }
 }
 
-function overBases(t: Timing & Facts, base: Timing & Facts, { task }: Workload, ceilings: Ceilings | undefined): Pick<Row, 'toStaticAndBases' | 'memoryToStatic' | 'memoryToStaticAndBases'> {
+function overBases(t: Timing & Facts, base: Timing & Facts, { task }: Workload, ceilings: Ceilings | undefined): Pick<Row, 'toStaticAndBases' | 'toStaticAndKernels' | 'memoryToStatic' | 'memoryToStaticAndBases'> {
   const further = t.work && base.work ? t.work.stateBytes - base.work.stateBytes : undefined
   // State is value and moment; a step also has the next of both, the gradient, and the module's value.
   const held = further === undefined ? undefined : task === 'train' ? 3 * further + defaultMemoryBudgetBytes : further
-  const bandwidth = ceilings && t.work ? bandwidthFor(t.work.bytes, ceilings) : undefined
+  // The static time and that of moving `bytes`, where all of `touched` is to be had from memory.
+  const withMoving = (bytes: number, touched: number): number | undefined => {
+    const bandwidth = ceilings && bandwidthFor(touched, ceilings)
+    return bandwidth === undefined ? undefined : base.medianMs + (bytes / bandwidth) * 1e3
+  }
+  const over = (ms: number | undefined): number | undefined => (ms === undefined ? undefined : t.medianMs / ms)
+  const mixed = task === 'infer' ? t.work?.mixedBytes : undefined
   return {
-    toStaticAndBases: further === undefined || bandwidth === undefined ? undefined : t.medianMs / (base.medianMs + (further / bandwidth) * 1e3),
+    toStaticAndBases: over(t.work && further !== undefined ? withMoving(further, t.work.bytes) : undefined),
+    toStaticAndKernels: over(t.work && further !== undefined && mixed !== undefined ? withMoving(further + 2 * mixed, t.work.bytes + mixed) : undefined),
     memoryToStatic: t.memory && base.memory ? t.memory.runBytes / base.memory.runBytes : undefined,
     memoryToStaticAndBases: t.memory && base.memory && held !== undefined ? t.memory.runBytes / (base.memory.runBytes + held) : undefined,
   }

@@ -12,6 +12,8 @@ export interface Work {
   readonly bytes: number
   /** State alone: parameters, statistics, an optimizer's moments. */
   readonly stateBytes: number
+  /** The kernels of all samples that dynamic convolutions mix, forward. */
+  readonly mixedBytes: number
 }
 
 /** Counts a planned graph. */
@@ -24,7 +26,16 @@ export function workOf(graph: Graph): Work {
     leastMacs: cost({ ...graph, nodes: graph.nodes.map(inKernels) }).macs,
     bytes: bytes(graph.inputs) + bytes(graph.outputs) + stateBytes + writtenBytes,
     stateBytes,
+    mixedBytes: graph.nodes.reduce((sum, node) => sum + mixedBytesOf(graph, node), 0),
   }
+}
+
+function mixedBytesOf(graph: Graph, node: Node): number {
+  const [, bases, pi] = node.inputs
+  if (node.op !== 'dynamicConv2d' || bases === undefined || pi === undefined) return 0
+  const [count = 0] = typeOf(graph, bases).shape
+  const [batch = 0] = typeOf(graph, pi).shape
+  return (bytesOf(typeOf(graph, bases)) / Number(count)) * Number(batch)
 }
 
 function inKernels(node: Node): Node {
