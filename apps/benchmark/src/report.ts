@@ -41,7 +41,7 @@ export interface Row extends Timing, Facts {
   /** Of our rows: over the fastest library of each peer with the same K. */
   readonly toPeers: { readonly [vendor: string]: Ratio }
   readonly bound?: Bound | undefined
-  /** Of dynamic rows: the time over that of the static one and of reading the further bases from memory. */
+  /** Of dynamic rows: the time over that of the static one and of reading the bases from memory. */
   readonly toStaticAndBases?: number | undefined
   /**
    * Of dynamic rows in inference: the time over that of the static one and of moving its further bases and the mixed kernels,
@@ -119,7 +119,7 @@ function ratio(a: Timing, b: Timing): Ratio {
   return { value: pairedRatio(a, b), spread: ratioSpread(a, b), pairs: Math.min(a.samplesMs.length, b.samplesMs.length), against: b.name }
 }
 
-function overBases(t: Timing & Facts, base: Timing & Facts, { task }: Workload, ceilings: Ceilings | undefined): Pick<Row, 'toStaticAndBases' | 'toStaticAndKernels' | 'memoryToStatic' | 'memoryToStaticAndBases'> {
+function overBases(t: Timing & Facts, base: Timing & Facts, { task, batch }: Workload, ceilings: Ceilings | undefined): Pick<Row, 'toStaticAndBases' | 'toStaticAndKernels' | 'memoryToStatic' | 'memoryToStaticAndBases'> {
   const further = t.work && base.work ? t.work.stateBytes - base.work.stateBytes : undefined
   // State is value and moment; a step also has the next of both, the gradient, and the module's value.
   const held = further === undefined ? undefined : task === 'train' ? 3 * further + defaultMemoryBudgetBytes : further
@@ -131,7 +131,8 @@ function overBases(t: Timing & Facts, base: Timing & Facts, { task }: Workload, 
   const over = (ms: number | undefined): number | undefined => (ms === undefined ? undefined : t.medianMs / ms)
   const mixed = task === 'infer' ? t.work?.mixedBytes : undefined
   return {
-    toStaticAndBases: over(t.work && further !== undefined ? withMoving(further, t.work.bytes) : undefined),
+    // The mixed kernel of one sample takes the place of the static one, so all bases are read beside it.
+    toStaticAndBases: over(t.work && further !== undefined ? withMoving(further + t.work.mixedBytes / batch, t.work.bytes) : undefined),
     toStaticAndKernels: over(t.work && further !== undefined && mixed !== undefined ? withMoving(further + 2 * mixed, t.work.bytes + mixed) : undefined),
     memoryToStatic: t.memory && base.memory ? t.memory.runBytes / base.memory.runBytes : undefined,
     memoryToStaticAndBases: t.memory && base.memory && held !== undefined ? t.memory.runBytes / (base.memory.runBytes + held) : undefined,

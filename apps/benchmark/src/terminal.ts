@@ -60,7 +60,7 @@ const meanings: readonly { readonly of: RegExp; readonly text: string }[] = [
   { of: /^peak MB$/, text: 'peak MB: resident memory above that of the loaded engine, during the runs, each variant in a process of its own' },
   { of: /^of the bound$/, text: 'of the bound: what this machine would need at its measured peaks of multiply-adds and of memory, over the time that it took; above 100 % an algorithm saves multiply-adds' },
   { of: /^to /, text: 'to ...: this time over the other, pair by pair within a round; "noisy" where the quartiles of the pairs lie more than 30 % apart' },
-  { of: /^to static \+ bases$/, text: 'to static + bases: over the static time and the reading of the further bases at the peak of memory' },
+  { of: /^to static \+ bases$/, text: 'to static + bases: over the static time and the reading of all bases at the peak of memory' },
   { of: /^to static \+ kernels$/, text: 'to static + kernels: over the static time and the moving of the further bases and of the mixed kernels, written once and read once, at the peak of memory' },
   { of: /^memory to static \+ bases$/, text: "memory to static + bases: over the static one's peak and the bytes of the further bases: once; of a training step with moment and gradient, as they are and as they will be, and the planner's budget" },
 ]

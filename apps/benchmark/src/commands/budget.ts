@@ -14,8 +14,8 @@ import { allWorkloads } from '../workloads.ts'
 
 /** The budget of this repository. */
 const ownBudget = fileURLToPath(new URL('../../budget.json', import.meta.url))
-/** How often what did not hold is measured again: a machine may be busy for a while. */
-const RETRIES = 2
+/** How often what does not hold is measured: a machine may be busy for a while. */
+const TURNS = 3
 
 /** Adds the command. */
 export function addBudget(cli: Argv): Argv {
@@ -50,18 +50,18 @@ export function addBudget(cli: Argv): Argv {
       }
       const code = await inMeasuringEnvironment()
       if (code !== undefined) process.exitCode = code
-      else await judge(await interruptible((signal) => measured(budget, (some) => measure(some, rounds, threads, signal))))
+      else await judge(await interruptible((signal) => measured(budget, (some, turn) => measure(some, rounds * turn, threads, signal))))
     },
   )
 }
 
-// Measures all, then again what did not hold.
-async function measured(budget: Budget, measure: (budget: Budget) => Promise<Report>): Promise<readonly BudgetVerdict[]> {
-  let verdicts = checkBudget(await measure(budget), budget)
-  for (let retry = 0; retry < RETRIES; retry++) {
+// Measures all, then again what did not hold, for longer each time.
+async function measured(budget: Budget, measure: (budget: Budget, turn: number) => Promise<Report>): Promise<readonly BudgetVerdict[]> {
+  let verdicts = checkBudget(await measure(budget, 1), budget)
+  for (let turn = 2; turn <= TURNS; turn++) {
     const open = verdicts.filter((v) => v.verdict === 'over' || v.verdict === 'noisy').map((v) => v.entry)
     if (!open.length) break
-    const again = await measure({ ...budget, entries: open })
+    const again = await measure({ ...budget, entries: open }, turn)
     verdicts = betterOf(verdicts, checkBudget(again, budget))
   }
   return verdicts
