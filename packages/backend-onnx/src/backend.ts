@@ -31,9 +31,10 @@ import { cachedRates, cacheFolder, keyOf } from './planner/cache.ts'
 import { measureRates } from './planner/measureRates.ts'
 import { costOf, typicalRates } from './planner/rates.ts'
 import { lowerProgram, type ProgramState } from './program.ts'
+import { loadModel } from './intoMemory.ts'
 import { splitModel, withInputs } from './prologue.ts'
 import { encodeModel, type ModelProto } from './proto/onnx.ts'
-import { type Engine, loadEngine, type Optimisation, type Session } from './session.ts'
+import { type Engine, loadEngine, type Optimisation } from './session.ts'
 import { type ConvertState, OnnxState } from './state.ts'
 import { OnnxTensor } from './tensors.ts'
 
@@ -100,7 +101,7 @@ async function measuredCost(engine: Engine, layouts: Layouts, { cache }: OnnxOpt
 
 // A state that the program reads and leaves as it is.
 function isFrozen(s: ProgramState): boolean {
-  return s.outputs.length === 0 && s.dtype === 'float32'
+  return s.next === undefined && s.dtype === 'float32'
 }
 
 /** The backend over a loaded engine. */
@@ -150,12 +151,12 @@ export class OnnxBackend implements Backend {
     for (const s of info.states) state?.checkType(s.name, s.dtype, s.shape)
     const { main, prologue, values } = splitModel(model, new Set(info.states.filter(isFrozen).map((s) => s.input)))
     const derived = prologue && state ? await this.#derive(prologue, values, info.states, state) : undefined
-    const session = await this.#load(encodeModel(derived ? withInputs(main, derived.shapes) : model))
+    const loaded = await this.#load(() => loadModel(this.#engine, derived ? withInputs(main, derived.shapes) : model, info.resultBytes, this.#optimisation))
     const kept = new Set(main.graph.input.map((i) => i.name))
     const program = derived ? { ...info, states: info.states.filter((s) => kept.has(s.input)) } : info
     const executable = new OnnxExecutable({
       engine: this.#engine,
-      session,
+      model: loaded,
       program,
       derived,
       graph,
@@ -173,7 +174,7 @@ export class OnnxBackend implements Backend {
     const read = new Set(prologue.graph.input.map((i) => i.name))
     const derived = new Derived({
       engine: this.#engine,
-      load: () => this.#load(encodeModel(prologue)),
+      load: () => this.#load(() => this.#engine.createSession(encodeModel(prologue), { optimisation: this.#optimisation })),
       states: states.filter((s) => read.has(s.input)),
       values,
       ledger: this.#ledger,
@@ -182,9 +183,13 @@ export class OnnxBackend implements Backend {
     return derived
   }
 
-  async #load(model: Uint8Array): Promise<Session> {
+  get #optimisation(): Optimisation {
+    return this.#options.optimisation ?? 'basic'
+  }
+
+  async #load<T>(load: () => Promise<T>): Promise<T> {
     try {
-      return await this.#engine.createSession(model, { optimisation: this.#options.optimisation ?? 'basic' })
+      return await load()
     } catch (cause) {
       throw new GraphError(`onnx: ONNX Runtime refused the model: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
     }

@@ -3,7 +3,6 @@
 import {
   type DeviceTensor,
   DisposedError,
-  type DType,
   DTypeError,
   type Executable,
   formatShape,
@@ -14,19 +13,22 @@ import {
   sameShape,
   ShapeError,
   sizeOf,
+  staticShape,
   toFloat64,
   typeOf,
+  zeros,
 } from '@dynconv/core'
 import type { Derived } from './derived.ts'
 import type { ProgramInfo } from './program.ts'
-import type { Engine, OrtTensor, Session } from './session.ts'
+import type { LoadedModel, Tensors } from './intoMemory.ts'
+import type { Engine, OrtTensor } from './session.ts'
 import { type OnnxState, Queue } from './state.ts'
-import { fromOrt, OnnxTensor, toOrt } from './tensors.ts'
+import { OnnxTensor, toOrt } from './tensors.ts'
 
 /** What an executable is made of. */
 export interface ExecutableParts {
   readonly engine: Engine
-  readonly session: Session
+  readonly model: LoadedModel
   readonly program: ProgramInfo
   /** What is computed from the states alone, if anything. */
   readonly derived: Derived | undefined
@@ -63,7 +65,7 @@ export class OnnxExecutable implements Executable {
   }
 
   async #run(values: readonly HostTensor[]): Promise<readonly HostTensor[]> {
-    const { engine, session, program, derived, state, guard } = this.#parts
+    const { engine, model, program, derived, state, guard } = this.#parts
     const feeds: Record<string, OrtTensor> = derived && state ? { ...(await derived.of(state)) } : {}
     program.inputs.forEach((name, i) => {
       const value = values[i]
@@ -72,23 +74,25 @@ export class OnnxExecutable implements Executable {
     for (const s of program.states) {
       if (state) feeds[s.input] = toOrt(engine, state.take(s.name, s.layout, true))
     }
+    const results: Record<string, OrtTensor> = {}
+    const outputs = this.graph.outputs.map(({ name, value }, i) => {
+      const { dtype, shape } = typeOf(this.graph, value)
+      const output = zeros(staticShape(`onnx: output '${name}'`, shape), dtype)
+      results[program.outputs[i] ?? ''] = toOrt(engine, output)
+      return output
+    })
+    const changed = program.states.flatMap(({ name, layout, next }) => (next === undefined ? [] : [{ name, layout, next }]))
+    for (const { name, next } of changed) {
+      if (state) results[next] = toOrt(engine, state.room(name))
+    }
     const start = performance.now()
-    const results = await runSession(session, feeds)
+    await runModel(model, feeds, results)
     this.#runs++
     this.#fastestMs = Math.min(this.#fastestMs, performance.now() - start)
-    const take = (name: string, dtype: DType): HostTensor => {
-      const result = results[name]
-      if (!result) throw new GraphError(`onnx: the engine gave no '${name}'`)
-      return fromOrt(result, dtype, result.dims)
-    }
-    const outputs = this.graph.outputs.map(({ value }, i) => take(program.outputs[i] ?? '', typeOf(this.graph, value).dtype))
     const watched = outputs[this.graph.outputs.findIndex(({ name }) => name === guard)]
     if (watched && !toFloat64(watched).every(Number.isFinite)) return outputs
-    const next = program.states.flatMap(({ name, dtype, layout, outputs: names }) =>
-      names.length === 0 ? [] : [[name, { pieces: names.map((piece) => take(piece, dtype)), layout }] as const],
-    )
     // Only now, when everything is there: a failing run changes no state.
-    state?.commit(new Map(next))
+    state?.commit(changed)
     return outputs
   }
 
@@ -99,10 +103,10 @@ export class OnnxExecutable implements Executable {
 
   dispose(): void {
     if (this.#released) return
-    const { session, derived, onDispose } = this.#parts
+    const { model, derived, onDispose } = this.#parts
     this.#released = this.#queue.run(async () => {
       await derived?.release()
-      await session.release()
+      await model.release()
     })
     this.#release()
     derived?.dispose()
@@ -119,9 +123,9 @@ export class OnnxExecutable implements Executable {
   }
 }
 
-async function runSession(session: Session, feeds: Record<string, OrtTensor>): Promise<Readonly<Record<string, OrtTensor>>> {
+async function runModel(model: LoadedModel, feeds: Tensors, results: Tensors): Promise<void> {
   try {
-    return await session.run(feeds)
+    await model.run(feeds, results)
   } catch (cause) {
     throw new Error(`onnx: the run failed; no state was changed: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
   }

@@ -27,7 +27,7 @@ test('a model survives encoding and decoding, attribute kinds and free dimension
   ])
   expect(new TextDecoder().decode(node?.attribute[2]?.s)).toBe('half')
   expect(node?.output).toEqual(['y'])
-  expect(back.graph.input[0]?.type.tensorType.shape?.dim).toEqual([{ dimParam: 'N' }, { dimValue: 3 }, { dimValue: 0 }])
+  expect(back.graph.input[0]?.type.tensorType?.shape?.dim).toEqual([{ dimParam: 'N' }, { dimValue: 3 }, { dimValue: 0 }])
 })
 
 test('equal constants are shared, different ones are not', () => {

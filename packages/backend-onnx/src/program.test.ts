@@ -1,8 +1,8 @@
-import { fromNumbers, type Graph, GraphBuilder, ops } from '@dynconv/core'
+import { fromNumbers, type Graph, GraphBuilder, type HostTensor, ops, zeros } from '@dynconv/core'
 import { expect, test } from 'vitest'
 import { onnx } from './backend.ts'
-import { buildProgram } from './program.ts'
-import { decodeModel } from './proto/onnx.ts'
+
+const numbers = (t: HostTensor | undefined): readonly number[] => [...(t?.data ?? [])]
 
 function counter(length: number): Graph {
   const builder = new GraphBuilder(ops)
@@ -11,17 +11,7 @@ function counter(length: number): Graph {
   return builder.build()
 }
 
-const outputsOf = (length: number) => decodeModel(buildProgram(counter(length)).model).graph.output.map((o) => [o.name, o.type.tensorType.shape?.dim[0]?.dimValue])
-
-test('a small state comes out whole, one of more than 32 MiB in pieces of at most 16', () => {
-  expect(outputsOf(1000)).toEqual([['next.w', 1000]])
-  const pieces = outputsOf(9_437_187)
-  expect(pieces.map(([name]) => name)).toEqual(['next.w.0', 'next.w.1', 'next.w.2'])
-  expect(pieces.reduce((sum, [, size]) => sum + Number(size), 0)).toBe(9_437_187)
-  expect(Math.max(...pieces.map(([, size]) => Number(size) * 4))).toBeLessThanOrEqual(2 ** 24)
-})
-
-test('a state in pieces is put together again', async () => {
+test('a large state grows where it is, and what was read before stays as it was', async () => {
   const length = 8_400_001
   const backend = await onnx({ threads: 1 })
   const state = await backend.createState([{ name: 'w', kind: 'parameter', data: fromNumbers('float32', [length], Float64Array.from({ length }, (_, i) => i % 1000)) }])
@@ -36,5 +26,31 @@ test('a state in pieces is put together again', async () => {
   expect(first.data.every((v, i) => v === i % 1000)).toBe(true)
   program.dispose()
   state.dispose()
+  await backend.dispose()
+})
+
+test.each([3, 100_000])('a step of %d numbers whose guard is not finite, or that fails, changes nothing', async (length) => {
+  const builder = new GraphBuilder(ops)
+  const w = builder.readState('w', 'parameter', 'float32', [length])
+  const rows = builder.input('rows', 'int32', [1])
+  const next = w.add(builder.input('by', 'float32', []))
+  builder.writeState('w', 'parameter', 'float32', [length], next)
+  builder.output('loss', next.gather(rows, 0).sum())
+  const backend = await onnx({ threads: 1 })
+  const state = await backend.createState([{ name: 'w', kind: 'parameter', data: zeros([length]) }])
+  const program = await backend.compile(builder.build(), { state, guard: 'loss' })
+  const step = async (by: number, row = 0) => numbers((await program.run([fromNumbers('int32', [1], [row]), fromNumbers('float32', [], [by])]))[0])
+  const held = async () => [...new Set(numbers(await state.read('w')))]
+  expect(await step(1)).toEqual([1])
+  expect(await step(Number.NaN)).toEqual([Number.NaN])
+  expect(await held()).toEqual([1])
+  await expect(step(5, length)).rejects.toThrow(/no state was changed/)
+  expect(await held()).toEqual([1])
+  expect(await step(2)).toEqual([3])
+  expect(await step(4)).toEqual([7])
+  expect(await held()).toEqual([7])
+  program.dispose()
+  state.dispose()
+  expect(backend.memory().liveTensors).toBe(0)
   await backend.dispose()
 })

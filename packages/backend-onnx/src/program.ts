@@ -1,6 +1,6 @@
 // A whole graph as one ONNX model: inputs and states in, outputs and next states out.
 
-import { bytesPerElement, type DType, type Graph, sizeOf, type StaticShape, staticShape, typeOf } from '@dynconv/core'
+import { bytesOf, type DType, type Graph, type StaticShape, staticShape, typeOf } from '@dynconv/core'
 import { plainKernels } from './kernels/table.ts'
 import { type Layout, type LayoutPolicy, Lowering } from './lowering.ts'
 import { ModelBuilder } from './model.ts'
@@ -15,14 +15,9 @@ export interface ProgramState {
   readonly layout: Layout
   /** The model's input that reads it. */
   readonly input: string
-  /** The model's outputs with its next value, one after another as flat pieces (mostly one); none: it stays. */
-  readonly outputs: readonly string[]
+  /** The model's output with its next value; undefined: it stays. */
+  readonly next: string | undefined
 }
-
-// The C library maps an allocation of 32 MiB or more anew every time, and its pages are then touched for the first time:
-// one output tensor of 45 MB took 139 ms, the same bytes in pieces 12 ms. So large states come out in pieces.
-const maxOutputBytes = 2 ** 25 - 2 ** 16
-const pieceBytes = 2 ** 24
 
 /** How to run a model. */
 export interface ProgramInfo {
@@ -30,6 +25,8 @@ export interface ProgramInfo {
   readonly inputs: readonly string[]
   readonly outputs: readonly string[]
   readonly states: readonly ProgramState[]
+  /** All results together, next states included. */
+  readonly resultBytes: number
   /** The model's constants. */
   readonly constants: { readonly count: number; readonly bytes: number }
   /** What was chosen, a line each. */
@@ -61,7 +58,7 @@ export function lowerProgram(graph: Graph, policy?: LayoutPolicy): ProgramInfo &
     const shape = staticShape(`onnx: state '${s.name}'`, s.shape)
     const input = model.input(`state.${s.name}`, s.dtype, shape)
     lowering.bind(s.value, input, layout)
-    return { name: s.name, dtype: s.dtype, shape, layout, input, outputs: s.update === undefined ? [] : nextNames(s.name, s.dtype, shape) }
+    return { name: s.name, dtype: s.dtype, shape, layout, input, next: s.update === undefined ? undefined : `next.${s.name}` }
   })
   const updates = planUpdates(graph)
   const grouped = new Set(updates.groups.flatMap((g) => g.states))
@@ -74,30 +71,12 @@ export function lowerProgram(graph: Graph, policy?: LayoutPolicy): ProgramInfo &
   })
   graph.states.forEach((s, i) => {
     const state = states[i]
-    if (s.update !== undefined && state) writeState(model, state, together.get(s.name) ?? lowering.stored(s.update, state.layout))
+    if (s.update === undefined || state?.next === undefined) return
+    model.output(state.next, together.get(s.name) ?? lowering.stored(s.update, state.layout), state.dtype, state.shape)
   })
   const built = model.build({ name: 'dynconv' })
   const constants = built.graph.initializer.reduce(({ count, bytes }, t) => ({ count: count + 1, bytes: bytes + t.rawData.byteLength }), { count: 0, bytes: 0 })
-  return { model: built, inputs, outputs, states, constants, notes: lowering.notes }
-}
-
-function nextNames(name: string, dtype: DType, shape: StaticShape): readonly string[] {
-  const bytes = sizeOf(shape) * bytesPerElement(dtype)
-  if (bytes <= maxOutputBytes) return [`next.${name}`]
-  return Array.from({ length: Math.ceil(bytes / pieceBytes) }, (_, i) => `next.${name}.${i}`)
-}
-
-function writeState(model: ModelBuilder, { dtype, shape, outputs }: ProgramState, value: string): void {
-  const [only] = outputs
-  if (outputs.length === 1 && only !== undefined) {
-    model.output(only, value, dtype, shape)
-    return
-  }
-  const size = sizeOf(shape)
-  const piece = Math.ceil(size / outputs.length)
-  const sizes = outputs.map((_, i) => Math.min(piece, size - i * piece))
-  const pieces = model.ops('Split', [model.reshape(value, [size]), model.ints(sizes)], { axis: 0 }, outputs.length)
-  outputs.forEach((name, i) => {
-    model.output(name, pieces[i] ?? '', dtype, [sizes[i] ?? 0])
-  })
+  const results = [...graph.outputs, ...graph.states.filter((s) => s.update !== undefined)]
+  const resultBytes = results.reduce((sum, { value }) => sum + bytesOf(typeOf(graph, value)), 0)
+  return { model: built, inputs, outputs, states, resultBytes, constants, notes: lowering.notes }
 }

@@ -1,6 +1,6 @@
-// State between runs: one tensor a name, in the memory layout of the program that last used it. A program reads and
-// replaces them whole; nothing is copied on the way. Runs, reads and writes of one store follow each other in the order in
-// which they were asked for.
+// State between runs: one tensor a name, in the memory layout of the program that last used it. A program reads them there
+// and writes their next values beside them, into memory that then takes turns with the first; nothing is copied on the way.
+// Runs, reads and writes of one store follow each other in the order in which they were asked for.
 
 import {
   copyHostTensor,
@@ -14,6 +14,7 @@ import {
   ShapeError,
   type StateInit,
   type StateStore,
+  zeros,
 } from '@dynconv/core'
 import type { Layout } from './lowering.ts'
 
@@ -37,12 +38,13 @@ interface Slot {
   readonly version: number
   readonly value: HostTensor
   readonly layout: Layout
+  /** As large as the value: where the next one is made. Only states that a program writes have it. */
+  readonly room?: HostTensor
 }
 
-/** What a state becomes. */
+/** A state whose next value is in its room. */
 export interface NextState {
-  /** Its elements, one piece after another. */
-  readonly pieces: readonly HostTensor[]
+  readonly name: string
   readonly layout: Layout
 }
 
@@ -54,7 +56,7 @@ export class OnnxState implements StateStore {
   readonly #slots: Map<string, Slot> = new Map()
   readonly #ledger: MemoryLedger
   readonly #convert: ConvertState
-  readonly #release: () => void
+  readonly #releases: (() => void)[]
   #disposed: boolean = false
 
   constructor(initial: readonly StateInit[], ledger: MemoryLedger, convert: ConvertState) {
@@ -65,7 +67,7 @@ export class OnnxState implements StateStore {
     this.names = [...this.#slots.keys()]
     this.#ledger = ledger
     this.#convert = convert
-    this.#release = ledger.hold(initial.length, initial.reduce((sum, s) => sum + s.data.data.byteLength, 0))
+    this.#releases = [ledger.hold(initial.length, initial.reduce((sum, s) => sum + s.data.data.byteLength, 0))]
   }
 
   read(name: string): Promise<HostTensor> {
@@ -76,12 +78,13 @@ export class OnnxState implements StateStore {
     // Copied at once: the caller may go on to change it.
     const copy = copyHostTensor(value)
     return this.queue.run(() => {
-      const { version, value: known } = this.#slot(name)
+      const slot = this.#slot(name)
+      const known = slot.value
       if (known.dtype !== copy.dtype) throw new DTypeError(`onnx: state '${name}' holds ${known.dtype}, cannot take ${copy.dtype}`)
       if (!sameShape(known.shape, copy.shape)) {
         throw new ShapeError(`onnx: state '${name}' holds ${formatShape(known.shape)}, cannot take ${formatShape(copy.shape)}`)
       }
-      this.#slots.set(name, { version: version + 1, value: copy, layout: 'plain' })
+      this.#slots.set(name, { ...slot, version: slot.version + 1, value: copy, layout: 'plain' })
     })
   }
 
@@ -101,20 +104,21 @@ export class OnnxState implements StateStore {
     return this.#slot(name).version
   }
 
-  /** Replaces states after a run: all of them, or none when something does not fit. */
-  commit(next: ReadonlyMap<string, NextState>): void {
-    const entries = [...next].map(([name, { pieces, layout }]) => {
+  /** Where the next value of a state is made; until `commit` it counts for nothing. */
+  room(name: string): HostTensor {
+    const slot = this.#slot(name)
+    if (slot.room) return slot.room
+    const room = zeros(slot.value.shape, slot.value.dtype)
+    this.#releases.push(this.#ledger.hold(1, room.data.byteLength))
+    this.#slots.set(name, { ...slot, room })
+    return room
+  }
+
+  /** Takes over, after a run, the values that were made in the states' rooms. */
+  commit(next: readonly NextState[]): void {
+    for (const { name, layout } of next) {
       const { version, value } = this.#slot(name)
-      const [first] = pieces
-      const size = pieces.reduce((sum, p) => sum + p.data.length, 0)
-      if (!first || size !== value.data.length) throw new GraphError(`onnx: state '${name}' has ${value.data.length} elements, its next value ${size}`)
-      return { name, version: version + 1, value, first, pieces, layout }
-    })
-    this.#ledger.touch(entries.reduce((sum, e) => sum + e.value.data.byteLength, 0))
-    for (const { name, version, value, first, pieces, layout } of entries) {
-      // The store's own memory, which no one else sees: pieces are put together in place.
-      if (pieces.length > 1) join(value, pieces)
-      this.#slots.set(name, { version, value: pieces.length > 1 ? value : { ...first, shape: value.shape }, layout })
+      this.#slots.set(name, { version: version + 1, value: this.room(name), layout, room: value })
     }
   }
 
@@ -130,7 +134,7 @@ export class OnnxState implements StateStore {
   dispose(): void {
     this.#disposed = true
     this.#slots.clear()
-    this.#release()
+    for (const release of this.#releases) release()
   }
 
   #check(): void {
@@ -142,13 +146,5 @@ export class OnnxState implements StateStore {
     const slot = this.#slots.get(name)
     if (!slot) throw new GraphError(`onnx: there is no state '${name}'; there are: ${this.names.join(', ') || 'none'}`)
     return slot
-  }
-}
-
-function join(into: HostTensor, pieces: readonly HostTensor[]): void {
-  let at = 0
-  for (const { data } of pieces) {
-    into.data.set(data, at)
-    at += data.length
   }
 }

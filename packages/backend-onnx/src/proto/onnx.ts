@@ -42,7 +42,8 @@ export interface NodeProto {
 export interface ValueInfoProto {
   readonly name: string
   readonly type: {
-    readonly tensorType: {
+    /** Left out where it is no tensor. */
+    readonly tensorType?: {
       readonly elemType: number
       /** Left out where the engine may find out. */
       readonly shape?: { readonly dim: readonly { readonly dimValue?: number; readonly dimParam?: string }[] }
