@@ -43,6 +43,10 @@ test('which convolutions take which form', () => {
     expect(read(caseOf(1, 512, 7, 7))).toBeUndefined()
     expect(read(caseOf(8, 32, 56, 56))).toBeUndefined()
   }
+  const mixed = (c: ConvCase) => winogradForm(c, { perSample: true, onlyRead: true })
+  expect(mixed(caseOf(16, 256, 8, 8))).toBeUndefined()
+  expect(mixed(caseOf(64, 256, 8, 8))).toBe('tiles')
+  expect(mixed(caseOf(64, 512, 4, 4))).toBeUndefined()
   expect(winogradForm(caseOf(64, 256, 14, 14), { perSample: true, onlyRead: false })).toBeUndefined()
 })
 

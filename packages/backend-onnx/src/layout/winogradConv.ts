@@ -31,10 +31,12 @@ export interface KernelUse {
 //
 // (The dynamic ones by mixing all kernels at once; in pieces, convPerSample.ts, the second machine takes 5.8 at 256@14 and 9.8 at
 // 512@7.) Mixed kernels of one place that leave the cache cost more than they save: 512@4 batch 64, 67 MB, direct 64 and tiles
-// 91. So do kernels that few tiles use: on the second machine, direct in pieces and by tiles, 256@8 batch 16 takes 5.2 and 6.7,
-// 512@4 batch 16 takes 12 and 18.
+// 91. So do kernels that few tiles use, where a piece of the direct form (64 channels of the result) stays in the cache too: on
+// the second machine, direct in pieces and by tiles, 256@8 batch 16 takes 5.2 and 6.7, 512@4 batch 16 takes 12 and 18. At 256@8
+// batch 64 a piece has 38 MB, a place 17: there 21 and 22, and on the first machine direct (whole) 35 and tiles 27.
 const mostMixedBytes = 16 * 2 ** 20
 const leastTilesPerSample = 32
+const pieceChannels = 64
 
 // Below four samples, transformed bases take longer to read than they save. And kernels that the program changes must be
 // transformed in every run: there only ordinary ones gain (batch 64, direct and tiles: 512@4 24 and 15, 256@8 23 and 16,
@@ -56,8 +58,9 @@ export function winogradForm(c: ConvCase, { perSample, onlyRead }: KernelUse): W
   if (onlyRead ? c.batch < leastBatch : perSample || c.batch < leastBatchChanging || c.batch * tiles < leastTilesChanging) return undefined
   const form = channels >= leastChannels.tiles ? 'tiles' : channels >= leastChannels.rows ? 'rows' : undefined
   const mixedBytes = 4 * c.batch * c.inChannels * c.outChannels * (form === 'rows' ? 3 : 1)
-  if (perSample && (mixedBytes > mostMixedBytes || (form === 'tiles' && tiles < leastTilesPerSample))) return undefined
-  return form
+  const pieceBytes = 4 * c.batch * c.inChannels * 9 * pieceChannels
+  const byPieces = form === 'tiles' && tiles < leastTilesPerSample && pieceBytes <= mostMixedBytes
+  return perSample && (mixedBytes > mostMixedBytes || byPieces) ? undefined : form
 }
 
 /** The convolution of blocked `x` by `kernels` [O, I, 3, 3] in kernel layout, blocked. */
