@@ -1,6 +1,6 @@
 // Values that a program computes from its states alone: kept until one of those states is replaced (prologue.ts).
 
-import { GraphError, type MemoryLedger } from '@dynconv/core'
+import { GraphError, type HostTensor, hostTensor, type MemoryLedger } from '@dynconv/core'
 import type { ProgramState } from './program.ts'
 import type { Engine, OrtTensor, Session } from './session.ts'
 import type { OnnxState } from './state.ts'
@@ -22,6 +22,7 @@ export interface DerivedParts {
 export class Derived {
   readonly #parts: DerivedParts
   #versions: readonly number[] | undefined
+  #values: ReadonlyMap<string, HostTensor> = new Map()
   #feeds: Readonly<Record<string, OrtTensor>> = {}
   #runs: number = 0
   #session: Session | undefined
@@ -32,9 +33,9 @@ export class Derived {
     this.#parts = parts
   }
 
-  /** The shapes of the values, once they were computed. */
-  get shapes(): readonly { readonly name: string; readonly shape: readonly number[] }[] {
-    return Object.entries(this.#feeds).map(([name, { dims }]) => ({ name, shape: dims }))
+  /** The values that are held. */
+  get values(): ReadonlyMap<string, HostTensor> {
+    return this.#values
   }
 
   /** The values that belong to what `state` holds now. */
@@ -49,13 +50,14 @@ export class Derived {
     else await session.release()
     const entries = values.map((name) => {
       const value = results[name]
-      if (!value || value.type !== 'float32') throw new GraphError(`onnx: the engine gave no float32 '${name}'`)
-      return [name, value] as const
+      if (!(value?.data instanceof Float32Array)) throw new GraphError(`onnx: the engine gave no float32 '${name}'`)
+      return [name, hostTensor('float32', value.dims, value.data)] as const
     })
-    this.#feeds = Object.fromEntries(entries)
+    this.#values = new Map(entries)
+    this.#feeds = Object.fromEntries(entries.map(([name, value]) => [name, toOrt(engine, value)]))
     this.#versions = versions
     this.#forget()
-    if (!this.#disposed) this.#forget = ledger.hold(entries.length, entries.reduce((sum, [, { size }]) => sum + 4 * size, 0))
+    if (!this.#disposed) this.#forget = ledger.hold(entries.length, entries.reduce((sum, [, { data }]) => sum + data.byteLength, 0))
     return this.#feeds
   }
 
@@ -65,9 +67,12 @@ export class Derived {
     this.#forget()
   }
 
-  /** Frees everything, when it is the program's turn. */
+  /** Frees everything, when it is the program's turn. What is asked for later is computed anew. */
   async release(): Promise<void> {
+    this.#forget()
+    this.#values = new Map()
     this.#feeds = {}
+    this.#versions = undefined
     const session = this.#session
     this.#session = undefined
     await session?.release()

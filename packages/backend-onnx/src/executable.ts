@@ -25,10 +25,24 @@ import type { Engine, OrtTensor } from './session.ts'
 import { type OnnxState, Queue } from './state.ts'
 import { OnnxTensor, toOrt } from './tensors.ts'
 
+/** States that are constants of a model. */
+export interface FoldedStates {
+  /** All of them, also those from which constants were derived. */
+  readonly names: readonly string[]
+  /** How often they had been replaced by then. */
+  readonly changes: number
+  readonly tensors: number
+  readonly bytes: number
+  /** Loads the model that is fed its states instead. */
+  readonly unfold: () => Promise<LoadedModel>
+}
+
 /** What an executable is made of. */
 export interface ExecutableParts {
   readonly engine: Engine
   readonly model: LoadedModel
+  /** Where `model` has its states as constants: what it takes when one of them was replaced. */
+  readonly folded: FoldedStates | undefined
   readonly program: ProgramInfo
   /** What is computed from the states alone, if anything. */
   readonly derived: Derived | undefined
@@ -47,12 +61,17 @@ export class OnnxExecutable implements Executable {
   readonly #queue: Queue
   readonly #release: () => void
   #released: Promise<void> | undefined
+  #model: LoadedModel
+  #folded: (FoldedStates & { readonly forget: () => void }) | undefined
   #runs: number = 0
   #fastestMs: number = Number.POSITIVE_INFINITY
 
   constructor(parts: ExecutableParts) {
     this.graph = parts.graph
     this.#parts = parts
+    this.#model = parts.model
+    const { folded, ledger } = parts
+    this.#folded = folded && { ...folded, forget: ledger.hold(folded.tensors, folded.bytes) }
     // Programs that share a state take turns; others only wait for themselves.
     this.#queue = parts.state?.queue ?? new Queue()
     this.#release = parts.ledger.hold(parts.program.constants.count, parts.program.constants.bytes)
@@ -65,14 +84,15 @@ export class OnnxExecutable implements Executable {
   }
 
   async #run(values: readonly HostTensor[]): Promise<readonly HostTensor[]> {
-    const { engine, model, program, derived, state, guard } = this.#parts
-    const feeds: Record<string, OrtTensor> = derived && state ? { ...(await derived.of(state)) } : {}
+    const { engine, program, derived, state, guard } = this.#parts
+    if (this.#folded && state?.changes(this.#folded.names) !== this.#folded.changes) await this.#unfold(this.#folded)
+    const feeds: Record<string, OrtTensor> = derived && state && !this.#folded ? { ...(await derived.of(state)) } : {}
     program.inputs.forEach((name, i) => {
       const value = values[i]
       if (value) feeds[name] = toOrt(engine, value)
     })
     for (const s of program.states) {
-      if (state) feeds[s.input] = toOrt(engine, state.take(s.name, s.layout, true))
+      if (state && !this.#folded) feeds[s.input] = toOrt(engine, state.take(s.name, s.layout, true))
     }
     const results: Record<string, OrtTensor> = {}
     const outputs = this.graph.outputs.map(({ name, value }, i) => {
@@ -86,7 +106,7 @@ export class OnnxExecutable implements Executable {
       if (state) results[next] = toOrt(engine, state.room(name))
     }
     const start = performance.now()
-    await runModel(model, feeds, results)
+    await runModel(this.#model, feeds, results)
     this.#runs++
     this.#fastestMs = Math.min(this.#fastestMs, performance.now() - start)
     const watched = outputs[this.graph.outputs.findIndex(({ name }) => name === guard)]
@@ -96,6 +116,14 @@ export class OnnxExecutable implements Executable {
     return outputs
   }
 
+  async #unfold({ forget, unfold }: FoldedStates & { readonly forget: () => void }): Promise<void> {
+    const constant = this.#model
+    this.#model = await unfold()
+    this.#folded = undefined
+    forget()
+    await constant.release()
+  }
+
   explain(): string {
     const measured = this.#runs === 0 ? [] : [`measured: ${this.#runs} runs, the fastest took ${this.#fastestMs.toPrecision(3)} ms`]
     return [...this.#parts.program.notes, ...measured].join('\n')
@@ -103,12 +131,13 @@ export class OnnxExecutable implements Executable {
 
   dispose(): void {
     if (this.#released) return
-    const { model, derived, onDispose } = this.#parts
+    const { derived, onDispose } = this.#parts
     this.#released = this.#queue.run(async () => {
       await derived?.release()
-      await model.release()
+      await this.#model.release()
     })
     this.#release()
+    this.#folded?.forget()
     derived?.dispose()
     onDispose(this)
   }

@@ -29,7 +29,7 @@ describe.each([
   ['few bytes', 0],
   ['many bytes', 1e9],
 ])('results of %s', (_, bytes) => {
-  const loaded = async () => loadModel(engine, model(), bytes, 'basic')
+  const loaded = async () => loadModel(engine, model(), bytes, { optimisation: 'basic' })
   const running: { release(): Promise<void> }[] = []
   afterAll(() => Promise.all(running.map((r) => r.release())))
 

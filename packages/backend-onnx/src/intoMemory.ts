@@ -8,7 +8,7 @@
 import { GraphError } from '@dynconv/core'
 import { ModelBuilder } from './model.ts'
 import { elementTypes, encodeModel, type ModelProto } from './proto/onnx.ts'
-import type { Engine, Optimisation, OrtTensor, Session } from './session.ts'
+import type { Engine, OrtTensor, Session, SessionOptions } from './session.ts'
 
 /** Tensors of the engine, by the names of a model's inputs or outputs. */
 export type Tensors = Readonly<Record<string, OrtTensor>>
@@ -27,10 +27,10 @@ const stopItem = 'stop.item'
 const fewBytes = 150e3
 
 /** Loads a model whose results, `bytes` together, are to go into given memory. */
-export async function loadModel(engine: Engine, model: ModelProto, bytes: number, optimisation: Optimisation): Promise<LoadedModel> {
+export async function loadModel(engine: Engine, model: ModelProto, bytes: number, options: SessionOptions): Promise<LoadedModel> {
   const stop = bytes <= fewBytes ? undefined : await stopMessage(engine)
-  if (stop === undefined) return copying(await engine.createSession(encodeModel(model), { optimisation }))
-  return stopping(await engine.createSession(encodeModel(withStop(model)), { optimisation }), stop)
+  if (stop === undefined) return copying(await engine.createSession(encodeModel(model), options))
+  return stopping(await engine.createSession(encodeModel(withStop(model)), options), stop)
 }
 
 /** A session that gives its results in memory of its own. */

@@ -5,7 +5,8 @@ import { layoutsOf } from './layout/layouts.ts'
 import { probeNchwc } from './layout/probe.ts'
 import { lowerProgram } from './program.ts'
 import { splitModel } from './prologue.ts'
-import { loadEngine } from './session.ts'
+import { decodeModel } from './proto/onnx.ts'
+import { type Engine, loadEngine } from './session.ts'
 import { compare, randn } from './testing/compare.ts'
 
 class Net extends Module {
@@ -79,4 +80,28 @@ test('derived values follow the states', async () => {
     program.dispose()
   }
   expect(backend.memory().liveTensors).toBe(0)
+})
+
+test('small states are constants of the session until one of them is replaced', async () => {
+  const engine = await loadEngine(1)
+  const inputCounts: number[] = []
+  const createSession: Engine['createSession'] = (model, options) => {
+    inputCounts.push(decodeModel(model).graph.input.length)
+    return engine.createSession(model, options)
+  }
+  const own = new OnnxBackend({ ...engine, createSession }, layoutsOf({ block }), {})
+  const program = await compile(new Net(channels), { backend: own, inputs })
+  const { liveBytes } = own.memory()
+  // The prologue, and the rest, which takes the image alone.
+  expect(inputCounts).toEqual([6, 1])
+  const first = await program.run([x])
+  await program.state.write('conv.weight', await program.state.read('conv.weight'))
+  // What is computed is the same, now by a model that is fed.
+  expect(await program.run([x])).toEqual(first)
+  expect(await program.run([x])).toEqual(first)
+  expect(inputCounts).toEqual([6, 1, 3, 6])
+  expect(own.memory().liveBytes).toBe(liveBytes)
+  program.dispose()
+  expect(own.memory().liveTensors).toBe(0)
+  await own.dispose()
 })

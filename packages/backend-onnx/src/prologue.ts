@@ -2,9 +2,9 @@
 // need not be computed in every run: it is cut off the model as a prologue of its own, which runs when the parameters have
 // changed, and whose results are fed to the rest.
 
-import { GraphError } from '@dynconv/core'
+import { GraphError, type HostTensor } from '@dynconv/core'
 import { neededFor, readBy } from './model.ts'
-import { elementTypes, type GraphProto, type ModelProto, type NodeProto, type ValueInfoProto } from './proto/onnx.ts'
+import { elementTypes, type GraphProto, type ModelProto, type NodeProto, type TensorProto, type ValueInfoProto } from './proto/onnx.ts'
 
 /** A model cut in two. */
 export interface SplitModel {
@@ -53,9 +53,18 @@ export function splitModel(model: ModelProto, frozen: ReadonlySet<string>): Spli
   }
 }
 
+/** `model` with some of its inputs as constants. */
+export function withConstants(model: ModelProto, values: ReadonlyMap<string, HostTensor>): ModelProto {
+  const constants = [...values].map(([name, { dtype, shape, data }]): TensorProto => {
+    return { name, dims: [...shape], dataType: elementTypes[dtype], rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }
+  })
+  const { graph } = model
+  return { ...model, graph: { ...graph, input: graph.input.filter((i) => !values.has(i.name)), initializer: [...graph.initializer, ...constants] } }
+}
+
 /** `model` with its cut values, whose shapes are known now, as inputs. */
-export function withInputs(model: ModelProto, values: readonly { readonly name: string; readonly shape: readonly number[] }[]): ModelProto {
-  const inputs = values.map(({ name, shape }): ValueInfoProto => floatInfo(name, shape))
+export function withInputs(model: ModelProto, values: ReadonlyMap<string, HostTensor>): ModelProto {
+  const inputs = [...values].map(([name, { shape }]): ValueInfoProto => floatInfo(name, shape))
   return { ...model, graph: { ...model.graph, input: [...model.graph.input, ...inputs] } }
 }
 

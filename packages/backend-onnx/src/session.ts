@@ -22,6 +22,8 @@ export interface SessionOptions {
    * load and win nothing. 'all' lets the engine use its blocked layout where weights are constants (inference).
    */
   readonly optimisation?: Optimisation
+  /** Whether constants are kept as products read them fastest; true unless given. */
+  readonly prepack?: boolean
   /** Writes a profile beside this path (for people who work on the backend). */
   readonly profile?: string
 }
@@ -80,7 +82,7 @@ function sessionOptions(threads: number, options: SessionOptions): Ort.Inference
     logSeverityLevel: 4,
     extra: {
       // Threads of an idle session that spin steal the cores from the one that runs (3x slower convolutions).
-      session: { force_spinning_stop: '1' },
+      session: { force_spinning_stop: '1', ...(options.prepack === false ? { disable_prepacking: '1' } : {}) },
       // Without a limit, a zero gradient that fills an activation becomes a constant of that size that the session keeps.
       optimization: { constant_folding_max_output_size_in_bytes: String(2 ** 20) },
     },

@@ -104,6 +104,11 @@ export class OnnxState implements StateStore {
     return this.#slot(name).version
   }
 
+  /** How often any of `names` was replaced so far. */
+  changes(names: readonly string[]): number {
+    return names.reduce((sum, name) => sum + this.version(name), 0)
+  }
+
   /** Where the next value of a state is made; until `commit` it counts for nothing. */
   room(name: string): HostTensor {
     const slot = this.#slot(name)
