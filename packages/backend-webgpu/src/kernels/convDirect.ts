@@ -151,6 +151,11 @@ export function unrollLimit(shape: ConvShape): number {
   return convMacs(shape) < largeMacs ? unrolled.small : unrolled.large
 }
 
+/** Nanoseconds of one core of SwiftShader's that a direct convolution takes: what long tiles were measured to take, all in all. */
+export function directCost(shape: ConvShape): number {
+  return (convMacs(shape) / 4) * 2.1
+}
+
 // Accumulators, and rows or columns of a tile.
 const maxTile = 98
 const maxSide = 8

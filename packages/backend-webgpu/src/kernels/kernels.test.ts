@@ -363,7 +363,7 @@ test('a packed product, its sum in two parts', () => {
 })
 
 test('tiles of dy, transformed', () => {
-  const grid = tileGrid({ ...shape, perSample: false }, [5, 6])
+  const grid = tileGrid({ ...shape, perSample: false }, [5, 6], 2)
   expect(transformImagesKernel(grid, { channels: 8, size: [5, 6] }, 'channel').code).toMatchInlineSnapshot(`
     "@group(0) @binding(0) var<storage, read> x: array<f32>;
     @group(0) @binding(1) var<storage, read_write> v: array<f32>;

@@ -14,7 +14,11 @@
 // or tiledGemm.ts). The input gradient is the same with dy for x and the kernel turned by 180 degrees, I and O exchanged.
 // All transforms are linear: kernels are mixed, and their gradients taken apart, transformed.
 //
-// Arrays (float32; channels divide by 4, tiles are padded to T4 whole vec4s, whose rest nobody reads):
+// F(4x4, 3x3) has tiles of 4 x 4 pixels, patches of 6 x 6 and 36 products instead of 144. It interpolates at 0, +-r, +-s and
+// infinity, with r = sqrt(1/2) and s = sqrt(2): the usual +-1 and +-2 give twice to five times the error, these that of the plain
+// sum (512 channels of normal numbers, float32: 2.0e-6 of the results' deviation, the plain sum 1.2e-6, +-1 and +-2 4.4e-6).
+//
+// Arrays (float32; channels divide by 4, tiles are padded to T4 whole vec4s, whose rest nobody reads; F(4x4, 3x3) has 36 for 16):
 //   U  [.., 16, C, D]        kernels: C channels summed over, D computed
 //   V  [z, 16, C, T4]        patches, for y; z is the sample where each has a kernel of its own, else T runs through the batch
 //   P  [z, 16, D, T4]        products
@@ -26,23 +30,67 @@ import type { Direction } from './convDirect.ts'
 
 const square = [0, 1, 2, 3]
 
-// The rows of B^T, A, A^T, G and G^T applied to expressions.
-type Rows = (column: readonly string[]) => readonly string[]
+// The rows of B^T, A, A^T, G and G^T applied to expressions; `keep` gives a name to what several of them share.
+type Rows = (column: readonly string[], keep: (expression: string) => string) => readonly string[]
+
+/** How many pixels a side of a tile of the result has. */
+export type TileSide = 2 | 4
+
+// The points of F(4x4, 3x3) besides 0 and infinity.
+const [near, far] = [Math.SQRT1_2, Math.SQRT2]
+
 /** B^T's. */
-export const inputRows: Rows = ([a, b, c, d]) => [`${a} - ${c}`, `${b} + ${c}`, `${c} - ${b}`, `${b} - ${d}`]
+export const inputRows: { readonly [T in TileSide]: Rows } = {
+  2: ([a, b, c, d]) => [`${a} - ${c}`, `${b} + ${c}`, `${c} - ${b}`, `${b} - ${d}`],
+  4: ([a, b, c, d, e, f], keep) => {
+    const [evenNear, oddNear] = [keep(`${e} - 2.0 * ${c}`), keep(`${near} * ${d} - ${far} * ${b}`)]
+    const [evenFar, oddFar] = [keep(`${e} - 0.5 * ${c}`), keep(`${far} * ${d} - ${near} * ${b}`)]
+    return [`${a} - 2.5 * ${c} + ${e}`, `${evenNear} + ${oddNear}`, `${evenNear} - ${oddNear}`, `${evenFar} + ${oddFar}`, `${evenFar} - ${oddFar}`, `${b} - 2.5 * ${d} + ${f}`]
+  },
+}
 const tileRows: Rows = ([a, b]) => [`${a}`, `${a} + ${b}`, `${a} - ${b}`, `-${b}`]
 /** A^T's. */
-export const outputRows: Rows = ([a, b, c, d]) => [`${a} + ${b} + ${c}`, `${b} - ${c} - ${d}`]
-const kernelRows: Rows = ([a, b, c]) => [`${a}`, `0.5 * (${a} + ${b} + ${c})`, `0.5 * (${a} - ${b} + ${c})`, `${c}`]
+export const outputRows: { readonly [T in TileSide]: Rows } = {
+  2: ([a, b, c, d]) => [`${a} + ${b} + ${c}`, `${b} - ${c} - ${d}`],
+  4: ([a, b, c, d, e, f], keep) => {
+    const [evenNear, oddNear, evenFar, oddFar] = [keep(`${b} + ${c}`), keep(`${b} - ${c}`), keep(`${d} + ${e}`), keep(`${d} - ${e}`)]
+    return [`${a} + ${evenNear} + ${evenFar}`, `${near} * ${oddNear} + ${far} * ${oddFar}`, `0.5 * ${evenNear} + 2.0 * ${evenFar}`, `${near ** 3} * ${oddNear} + ${far ** 3} * ${oddFar} + ${f}`]
+  },
+}
+const kernelRows: { readonly [T in TileSide]: Rows } = {
+  2: ([a, b, c]) => [`${a}`, `0.5 * (${a} + ${b} + ${c})`, `0.5 * (${a} - ${b} + ${c})`, `${c}`],
+  4: ([a, b, c], keep) => {
+    const [evenNear, oddNear] = [keep(`(${a} + 0.5 * ${c}) * ${-2 / 3}`), keep(`${b} * ${(-2 / 3) * near}`)]
+    const [evenFar, oddFar] = [keep(`(${a} + 2.0 * ${c}) * ${1 / 6}`), keep(`${b} * ${(1 / 6) * far}`)]
+    return [`${a}`, `${evenNear} + ${oddNear}`, `${evenNear} - ${oddNear}`, `${evenFar} + ${oddFar}`, `${evenFar} - ${oddFar}`, `${c}`]
+  },
+}
 const gradientRows: Rows = ([a, b, c, d]) => [`${a} + 0.5 * (${b} + ${c})`, `0.5 * (${b} - ${c})`, `0.5 * (${b} + ${c}) + ${d}`]
 
 /** WGSL that applies a transform to both sides of the matrix `name`r_q: declares `name`t.._.. on the way, gives the elements. */
 export function both(rows: Rows, name: string, size: number): { readonly code: string; readonly elements: readonly (readonly string[])[] } {
   const range = Array.from({ length: size }, (_, i) => i)
-  const columns = range.map((q) => rows(range.map((r) => `${name}${r}_${q}`)))
-  const height = columns[0]?.length ?? 0
-  const code = columns.map((column, q) => column.map((value, r) => `let ${name}t${r}_${q} = ${value};`).join(' ')).join('\n  ')
-  return { code, elements: Array.from({ length: height }, (_, r) => rows(range.map((q) => `${name}t${r}_${q}`))) }
+  const lines: string[] = []
+  let kept = 0
+  const keep = (expression: string): string => {
+    lines.push(`let ${name}k${kept} = ${expression};`)
+    return `${name}k${kept++}`
+  }
+  const heights = range.map((q) => {
+    const column = rows(
+      range.map((p) => `${name}${p}_${q}`),
+      keep,
+    )
+    lines.push(column.map((value, p) => `let ${name}t${p}_${q} = ${value};`).join(' '))
+    return column.length
+  })
+  const elements = Array.from({ length: heights[0] ?? 0 }, (_, p) =>
+    rows(
+      range.map((q) => `${name}t${p}_${q}`),
+      keep,
+    ),
+  )
+  return { code: lines.join('\n  '), elements }
 }
 
 /** One side of a convolution as tiles: the images that patches are read from, or the images that tiles make up. */
@@ -52,14 +100,20 @@ export interface TileGrid {
   readonly batch: number
   /** Whether each sample has arrays of its own. */
   readonly perSample: boolean
+  readonly side: TileSide
   /** Of the tiles: their rows and columns, and all of them in one array. */
   readonly rows: number
   readonly columns: number
 }
 
 /** The tiles of images of `size`. */
-export function tileGrid({ target, dtype, batch, perSample }: ConvShape, size: readonly [height: number, width: number]): TileGrid {
-  return { target, dtype, batch, perSample, rows: Math.ceil(size[0] / 2), columns: Math.ceil(size[1] / 2) }
+export function tileGrid({ target, dtype, batch, perSample }: ConvShape, size: readonly [height: number, width: number], side: TileSide): TileGrid {
+  return { target, dtype, batch, perSample, side, rows: Math.ceil(size[0] / side), columns: Math.ceil(size[1] / side) }
+}
+
+/** Products that a tile takes. */
+export function pointsOf(side: TileSide): number {
+  return (side + 2) ** 2
 }
 
 /** Tiles in one array, and arrays. */
@@ -71,12 +125,19 @@ export function tileCounts({ batch, perSample, rows, columns }: TileGrid): { rea
 const maxArrayBytes = 128 * 2 ** 20
 
 /** Whether a convolution and its gradients can be computed so. */
-export function winogradTakes({ target, batch, kernelSize, attrs, dtype, inChannels, outChannels, inSize, outSize }: ConvShape): boolean {
+export function winogradTakes(shape: ConvShape): boolean {
+  const { target, batch, kernelSize, attrs, dtype, inChannels, outChannels } = shape
   const { stride, dilation, groups } = attrs
   if (kernelSize.some((k) => k !== 3) || [...stride, ...dilation, groups].some((n) => n !== 1) || dtype !== 'float32') return false
   if (inChannels % 4 !== 0 || outChannels % 4 !== 0 || batch * 16 > target.maxGroups) return false
-  const tiles = Math.ceil(Math.max(inSize[0], outSize[0]) / 2) * Math.ceil(Math.max(inSize[1], outSize[1]) / 2)
-  return 16 * 4 * batch * tiles * Math.max(inChannels, outChannels) <= maxArrayBytes
+  return fits(shape, 2)
+}
+
+/** Whether the arrays of a convolution in tiles of this side can be bound. */
+export function fits({ batch, inChannels, outChannels, inSize, outSize, perSample }: ConvShape, side: TileSide): boolean {
+  const tiles = Math.ceil(Math.max(inSize[0], outSize[0]) / side) * Math.ceil(Math.max(inSize[1], outSize[1]) / side)
+  const largest = Math.max(batch * tiles * Math.max(inChannels, outChannels), (perSample ? batch : 1) * inChannels * outChannels)
+  return 4 * pointsOf(side) * largest <= maxArrayBytes
 }
 
 /** The channels summed over and those computed. */
@@ -85,19 +146,19 @@ export function winogradChannels({ inChannels, outChannels }: ConvShape, directi
 }
 
 /** Elements of a transformed kernel. */
-export function transformedSize(shape: ConvShape, direction: Direction): number {
+export function transformedSize(shape: ConvShape, direction: Direction, side: TileSide): number {
   const [summed, computed] = winogradChannels(shape, direction)
-  return 16 * summed * computed
+  return pointsOf(side) * summed * computed
 }
 
 /** U of `count` kernels. Bindings: w (dense), u. */
-export function transformKernelsKernel(shape: ConvShape, direction: Direction, count: number): Kernel {
+export function transformKernelsKernel(shape: ConvShape, direction: Direction, count: number, side: TileSide): Kernel {
   const { target, dtype, inChannels } = shape
   const [summed, computed] = winogradChannels(shape, direction)
   const wide = computed / 4
   const element = (tap: number, j: number): string => loaded(`w[at${j} + ${direction === 'forward' ? tap : 8 - tap}u]`, dtype, target)
   const place = (j: number): string => (direction === 'forward' ? `((d + ${j}u) * ${inChannels}u + c) * 9u` : `(c * ${inChannels}u + d + ${j}u) * 9u`)
-  const { code, elements } = both(kernelRows, 'w', 3)
+  const { code, elements } = both(kernelRows[side], 'w', 3)
   return itemKernel({
     label: 'winograd kernels',
     target,
@@ -113,8 +174,8 @@ export function transformKernelsKernel(shape: ConvShape, direction: Direction, c
   ${square.map((j) => `let at${j} = k * ${weightSize(shape)}u + ${place(j)};`).join('\n  ')}
   ${Array.from({ length: 9 }, (_, tap) => `let w${Math.floor(tap / 3)}_${tap % 3} = vec4<f32>(${square.map((j) => element(tap, j)).join(', ')});`).join('\n  ')}
   ${code}
-  let to = k * ${16 * summed * wide}u + c * ${wide}u + quad;
-  ${elements.flatMap((row, r) => row.map((value, q) => `u[to + ${(r * 4 + q) * summed * wide}u] = ${value};`)).join('\n  ')}`,
+  let to = k * ${pointsOf(side) * summed * wide}u + c * ${wide}u + quad;
+  ${elements.flat().map((value, e) => `u[to + ${e * summed * wide}u] = ${value};`).join('\n  ')}`,
   })
 }
 
@@ -168,7 +229,7 @@ export interface Images {
 export function transformImagesKernel(grid: TileGrid, { channels, size, first = 0, padding }: Images, fastest: 'tile' | 'channel'): Kernel {
   const { target, dtype, batch, rows, columns } = grid
   const side = padding ? 4 : 2
-  const { code, elements } = both(padding ? inputRows : tileRows, 'd', side)
+  const { code, elements } = both(padding ? inputRows[2] : tileRows, 'd', side)
   const { to, apart } = tilePlace(grid, channels, fastest)
   return itemKernel({
     label: padding ? 'winograd patches' : 'winograd tiles',
@@ -187,7 +248,7 @@ export function transformImagesKernel(grid: TileGrid, { channels, size, first = 
 /** y from its products. Bindings: p, y, bias where there is one. */
 export function winogradOutputKernel(grid: TileGrid, channels: number, [height, width]: readonly [number, number], bias: Bias): Kernel {
   const { target, dtype, batch, rows, columns } = grid
-  const { code, elements } = both(outputRows, 'p', 4)
+  const { code, elements } = both(outputRows[2], 'p', 4)
   const { to, apart } = tilePlace(grid, channels, 'tile')
   const added = bias === 'none' ? '' : ` + ${loaded(bias === 'channel' ? 'bias[c]' : `bias[n * ${channels}u + c]`, dtype, target)}`
   const stores = elements.flatMap((line, r) =>

@@ -1,10 +1,23 @@
 import { expect, test } from 'vitest'
 import type { Target } from '../wgsl/kernel.ts'
 import { tileGrid } from './winograd.ts'
-import { blockedOutputKernel, blockedPatchesKernel, blockedProductsKernel, blocksFor, patchesSize } from './winogradBlocks.ts'
+import { blockedOutputKernel, blockedPatchesKernel, blockedProductsKernel, blocksFor, cheapestTiles, patchesSize } from './winogradBlocks.ts'
 
 const alone: Target = { f16: false, subgroups: false, kind: 'software', tiledMacs: 1, maxGroups: 65535, maxBindings: 8 }
 const talking: Target = { ...alone, subgroups: true }
+
+const large = {
+  target: alone,
+  dtype: 'float32',
+  batch: 8,
+  inChannels: 8,
+  outChannels: 8,
+  inSize: [8, 8],
+  outSize: [8, 8],
+  kernelSize: [3, 3],
+  attrs: { stride: [1, 1], padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1 },
+  perSample: false,
+} as const
 
 const grid = (target: Target, size: readonly [number, number], batch: number = 2, perSample: boolean = false): ReturnType<typeof tileGrid> =>
   tileGrid(
@@ -21,6 +34,7 @@ const grid = (target: Target, size: readonly [number, number], batch: number = 2
       perSample,
     },
     size,
+    2,
   )
 
 test('products: four lanes share the patches that they load, and store them in the order in which they have them', () => {
@@ -88,4 +102,20 @@ test('blocks waste few tiles and stay within the length of a text', () => {
   expect(blocksFor(talking, 3, 16, 900)).toEqual({ fours: 1, quads: 1 })
   const { fours, quads } = blocksFor(alone, 784, 64, 200)
   expect(fours * quads * 16).toBeLessThanOrEqual(200)
+})
+
+test('tiles of 4 x 4 pixels, but smaller ones where mixing their kernels would cost more than they save', () => {
+  const tilesOf = (channels: number, size: number, perSample: boolean): number => {
+    const { side } = cheapestTiles({ ...large, target: talking, inChannels: channels, outChannels: channels, inSize: [size, size], outSize: [size, size], perSample }, 'forward')
+    return side
+  }
+  expect([tilesOf(64, 56, false), tilesOf(128, 28, false), tilesOf(256, 14, false), tilesOf(512, 7, false)]).toEqual([4, 4, 4, 4])
+  expect([tilesOf(64, 56, true), tilesOf(128, 28, true), tilesOf(256, 14, true), tilesOf(512, 7, true)]).toEqual([4, 4, 2, 2])
+})
+
+test('a transform of 6 x 6 patches names what its rows share', () => {
+  const patches = blockedPatchesKernel(tileGrid({ ...large, batch: 1 }, [8, 8], 4), { channels: 8, size: [8, 8], padding: [1, 1] }, { fours: 1, quads: 1 })
+  expect(patches.code).toContain('let dk0 = d4_0 - 2.0 * d2_0;')
+  expect(patches.code).toContain('dt1_0 = dk0 + dk1; let dt2_0 = dk0 - dk1;')
+  expect(patches.code).toContain('let row = i32(t / 2u) * 4; let column = i32(t % 2u) * 4;')
 })

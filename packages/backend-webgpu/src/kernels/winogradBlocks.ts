@@ -15,8 +15,23 @@
 // belongs to tile q ^ r, which matters nowhere but where it is stored.
 
 import { fold, itemKernel, kernel, type Kernel, type Target } from '../wgsl/kernel.ts'
-import { type Bias, biasBinding } from './convShape.ts'
-import { both, type Images, inputRows, outputRows, patchPlaces, tileCounts, type TileGrid } from './winograd.ts'
+import { type Direction, unrollLimit } from './convDirect.ts'
+import { type Bias, biasBinding, type ConvShape } from './convShape.ts'
+import {
+  both,
+  fits,
+  type Images,
+  inputRows,
+  outputRows,
+  patchPlaces,
+  pointsOf,
+  tileCounts,
+  type TileGrid,
+  tileGrid,
+  type TileSide,
+  transformedSize,
+  winogradChannels,
+} from './winograd.ts'
 
 const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i)
 const four = range(4)
@@ -28,13 +43,19 @@ export interface Blocks {
 }
 
 // Nanoseconds for four lanes on SwiftShader: a loaded float, one that lanes swap, a multiply-add, a sum carried over an iteration.
-const price = { load: 16, swap: 1, multiplyAdd: 1.1, carry: 4 }
+// With them the cost of the layers of the README's table is within a third of what their kernels take by the device's clock.
+const price = { load: 16, swap: 1, multiplyAdd: 0.9, carry: 3 }
 const maxQuads = 4
 // Of accumulators, in matrices: more leave the nearest cache.
 const maxMatrices = 28
 
 /** The cheapest cut whose text has at most `maxUnrolled` multiply-adds of vec4s. */
-export function blocksFor({ subgroups }: Target, tiles: number, computed: number, maxUnrolled: number): Blocks {
+export function blocksFor(target: Target, tiles: number, computed: number, maxUnrolled: number): Blocks {
+  return cheapestBlocks(target, tiles, computed, maxUnrolled).blocks
+}
+
+// The same, with nanoseconds of one core for four channels of the sum, of one of the products.
+function cheapestBlocks({ subgroups }: Target, tiles: number, computed: number, maxUnrolled: number): { readonly blocks: Blocks; readonly cost: number } {
   const [lanes, share] = subgroups ? [4, 4] : [1, 1]
   let best: { readonly blocks: Blocks; readonly cost: number } | undefined
   for (const quads of range(maxQuads).map((i) => i + 1)) {
@@ -42,24 +63,54 @@ export function blocksFor({ subgroups }: Target, tiles: number, computed: number
       if (fours * quads * 16 > maxUnrolled && fours * quads > 1) continue
       const count = Math.ceil(tiles / (4 * fours)) * Math.ceil(computed / (4 * quads * lanes)) * lanes
       const swaps = ((share - 1) * 16 * fours) / share
-      const cost = count * (((16 * fours) / share + 16 * quads) * price.load + swaps * price.swap + 16 * fours * quads * (4 * price.multiplyAdd + price.carry))
+      const cost = (count / 4) * (((16 * fours) / share + 16 * quads) * price.load + swaps * price.swap + 16 * fours * quads * (4 * price.multiplyAdd + price.carry))
       if (!best || cost < best.cost) best = { blocks: { fours, quads }, cost }
     }
   }
-  return best?.blocks ?? { fours: 1, quads: 1 }
+  return best ?? { blocks: { fours: 1, quads: 1 }, cost: Number.POSITIVE_INFINITY }
+}
+
+/** Nanoseconds for a vec4 of mixed kernels, of four lanes: each basis is loaded and each sample's stored. */
+export function mixingCost({ batch, perSample }: ConvShape, size: number): number {
+  return perSample ? (size / 16) * (batch + usualBases) * 4 * price.load : 0
+}
+
+// Bases of a dynamic convolution, where their number does not matter enough to be known.
+const usualBases = 4
+
+/** The tiles that a convolution takes, and nanoseconds of one core of SwiftShader's that it then takes. */
+export function cheapestTiles(shape: ConvShape, direction: Direction): { readonly side: TileSide; readonly cost: number } {
+  const costs = ([2, 4] as const).filter((side) => side === 2 || fits(shape, side)).map((side) => ({ side, cost: winogradCost(shape, direction, side) }))
+  return costs.reduce((a, b) => (b.cost < a.cost ? b : a))
+}
+
+/** The tiles that a convolution takes: cards those that were tested there. */
+export function sideFor(shape: ConvShape, direction: Direction): TileSide {
+  return shape.target.kind === 'software' ? cheapestTiles(shape, direction).side : 2
+}
+
+function winogradCost(shape: ConvShape, direction: Direction, side: TileSide): number {
+  const [summed, computed] = winogradChannels(shape, direction)
+  const grid = tileGrid(shape, direction === 'forward' ? shape.outSize : shape.inSize, side)
+  const { tiles, arrays } = tileCounts(grid)
+  const points = pointsOf(side)
+  // Patches are loaded and stored, products loaded.
+  const transforms = ((tiles * arrays * points) / 16) * (2 * summed + computed) * price.load
+  const products = cheapestBlocks(shape.target, tiles, computed, unrollLimit(shape)).cost * (summed / 4) * points * arrays
+  return transforms + products + mixingCost(shape, transformedSize(shape, direction, side))
 }
 
 /** vec4s of V. */
 export function patchesSize(grid: TileGrid, channels: number, { fours }: Blocks): number {
   const { tiles, arrays } = tileCounts(grid)
-  return arrays * 16 * Math.ceil(tiles / (4 * fours)) * channels * fours
+  return arrays * pointsOf(grid.side) * Math.ceil(tiles / (4 * fours)) * channels * fours
 }
 
 // Neighbouring tiles that are taken together, channels after channels: their pixels share cache lines.
 const together = 8
 
 // An item for each tile and quad of channels, and WGSL of which they are: t of its image n, tileAt of its array z.
-function tileItems({ rows, columns, batch, perSample }: TileGrid, quads: number): { readonly count: number; readonly code: string } {
+function tileItems({ rows, columns, batch, perSample, side }: TileGrid, quads: number): { readonly count: number; readonly code: string } {
   const perImage = rows * columns
   const tiles = batch * perImage
   return {
@@ -71,7 +122,7 @@ function tileItems({ rows, columns, batch, perSample }: TileGrid, quads: number)
   let t = tile % ${perImage}u;
   let tileAt = ${perSample ? 't' : 'tile'};
   let z = ${perSample ? 'n' : '0u'};
-  let row = i32(t / ${columns}u) * 2; let column = i32(t % ${columns}u) * 2;`,
+  let row = i32(t / ${columns}u) * ${side}; let column = i32(t % ${columns}u) * ${side};`,
   }
 }
 
@@ -83,9 +134,11 @@ export function blockedPatchesKernel(grid: TileGrid, { channels, size, padding =
   const apart = quads * block
   const { count, code: place } = tileItems(grid, quads)
   const plane = size[0] * size[1]
-  const { code, elements } = both(inputRows, 'd', 4)
-  const loads = four.flatMap((r) =>
-    four.map((q) => `let at${r}_${q} = plane + row${r} + column${q}; let d${r}_${q} = select(vec4<f32>(0.0), vec4<f32>(${four.map((c) => `x[at${r}_${q} + ${c * plane}]`).join(', ')}), rowOk${r} & columnOk${q});`),
+  const patch = range(grid.side + 2)
+  const points = pointsOf(grid.side)
+  const { code, elements } = both(inputRows[grid.side], 'd', patch.length)
+  const loads = patch.flatMap((r) =>
+    patch.map((q) => `let at${r}_${q} = plane + row${r} + column${q}; let d${r}_${q} = select(vec4<f32>(0.0), vec4<f32>(${four.map((c) => `x[at${r}_${q} + ${c * plane}]`).join(', ')}), rowOk${r} & columnOk${q});`),
   )
   return itemKernel({
     label: 'winograd patches',
@@ -97,11 +150,11 @@ export function blockedPatchesKernel(grid: TileGrid, { channels, size, padding =
     count,
     body: `  ${place}
   let plane = i32(n * ${channels}u + quad * 4u) * ${plane};
-  ${patchPlaces(4, padding, size)}
+  ${patchPlaces(patch.length, padding, size)}
   ${loads.join('\n  ')}
   ${code}
-  let to = (z * ${Math.ceil(tiles / block)}u + tileAt / ${block}u) * ${16 * apart}u + quad * ${block}u + tileAt % ${block}u;
-  ${elements.flatMap((line, r) => line.map((value, q) => `v[to + ${(r * 4 + q) * apart}u] = ${value};`)).join('\n  ')}`,
+  let to = (z * ${Math.ceil(tiles / block)}u + tileAt / ${block}u) * ${points * apart}u + quad * ${block}u + tileAt % ${block}u;
+  ${elements.flat().map((value, e) => `v[to + ${e * apart}u] = ${value};`).join('\n  ')}`,
   })
 }
 
@@ -112,11 +165,12 @@ export function blockedProductsKernel(grid: TileGrid, summed: number, computed: 
   const { target } = grid
   const { tiles, arrays } = tileCounts(grid)
   const shared = target.subgroups
+  const points = pointsOf(grid.side)
   const wide = computed / 4
   const block = 4 * fours
   const blocks = Math.ceil(tiles / block)
   const across = shared ? 4 * Math.ceil(wide / (4 * quads)) : Math.ceil(wide / quads)
-  const total = across * blocks * 16 * arrays
+  const total = across * blocks * points * arrays
   const { width, groups } = fold(Math.ceil(total / workgroup), target)
   const each = (f: (i: number, j: number) => string): string => range(fours).map((i) => range(quads).map((j) => f(i, j)).join(' ')).join('\n    ')
   const patches = range(fours).map((i) => {
@@ -136,7 +190,7 @@ export function blockedProductsKernel(grid: TileGrid, summed: number, computed: 
         return partial ? `if (first + ${j}u < ${wide}u) { ${store} }` : store
       })
       const guard = tiles % block ? `if (${tile} < ${tiles}u) ` : ''
-      return `let ${tile} = at * ${block}u + ${shared ? `(q ^ ${r}u) + ${i * 4}u` : `${i * 4 + r}u`}; let ${to} = ((z * ${tiles}u + ${tile}) * 16u + e) * ${wide}u + first; ${guard}{ ${lines.join(' ')} }`
+      return `let ${tile} = at * ${block}u + ${shared ? `(q ^ ${r}u) + ${i * 4}u` : `${i * 4 + r}u`}; let ${to} = ((z * ${tiles}u + ${tile}) * ${points}u + e) * ${wide}u + first; ${guard}{ ${lines.join(' ')} }`
     }),
   )
   const group = groups[1] === 1 ? 'group.x' : `(group.x + group.y * ${width}u)`
@@ -145,10 +199,10 @@ export function blockedProductsKernel(grid: TileGrid, summed: number, computed: 
   ${shared ? `let item = min(place, ${total - 1}u);\n  let q = subgroupLane % 4u;` : `if (place >= ${total}u) { return; }\n  let item = place;`}
   let first = (item % ${across}u) * ${quads}u;
   let at = (item / ${across}u) % ${blocks}u;
-  let e = (item / ${across * blocks}u) % 16u;
-  let z = item / ${across * blocks * 16}u;
-  var pu = (z * 16u + e) * ${summed * wide}u;
-  var pv = ((z * ${blocks}u + at) * 16u + e) * ${(summed / 4) * block}u;
+  let e = (item / ${across * blocks}u) % ${points}u;
+  let z = item / ${across * blocks * points}u;
+  var pu = (z * ${points}u + e) * ${summed * wide}u;
+  var pv = ((z * ${blocks}u + at) * ${points}u + e) * ${(summed / 4) * block}u;
   ${each((i, j) => `var c${i}_${j} = mat4x4<f32>();`)}
   for (var c = 0u; c < ${summed / 4}u; c++) {
     ${patches.join('\n    ')}
@@ -179,11 +233,12 @@ export function blockedOutputKernel(grid: TileGrid, channels: number, [height, w
   const wide = channels / 4
   const plane = height * width
   const { count, code: place } = tileItems(grid, wide)
-  const { code, elements } = both(outputRows, 'p', 4)
+  const patch = range(grid.side + 2)
+  const { code, elements } = both(outputRows[grid.side], 'p', patch.length)
   const added = bias === 'none' ? '' : ' + added'
   const stores = elements.flatMap((line, r) =>
     line.map((value, q) => {
-      const guards = [...(r && height % 2 ? [`(row + 1 < ${height})`] : []), ...(q && width % 2 ? [`(column + 1 < ${width})`] : [])]
+      const guards = [...(r && height % grid.side ? [`(row + ${r} < ${height})`] : []), ...(q && width % grid.side ? [`(column + ${q} < ${width})`] : [])]
       const lines = four.map((c) => `y[at + ${c * plane + r * width + q}] = y${r}_${q}.${'xyzw'[c]};`).join(' ')
       return `let y${r}_${q} = ${value}${added}; ${guards.length ? `if (${guards.join(' & ')}) { ${lines} }` : lines}`
     }),
@@ -200,8 +255,8 @@ export function blockedOutputKernel(grid: TileGrid, channels: number, [height, w
     count,
     body: `  ${place}
   ${bias === 'none' ? '' : `let biasAt = ${biasAt}; let added = vec4<f32>(${four.map((c) => `bias[biasAt + ${c}u]`).join(', ')});`}
-  let origin = (z * ${tiles}u + tileAt) * ${16 * wide}u + quad;
-  ${four.flatMap((r) => four.map((q) => `let p${r}_${q} = p[origin + ${(r * 4 + q) * wide}u];`)).join('\n  ')}
+  let origin = (z * ${tiles}u + tileAt) * ${patch.length ** 2 * wide}u + quad;
+  ${patch.flatMap((r) => patch.map((q) => `let p${r}_${q} = p[origin + ${(r * patch.length + q) * wide}u];`)).join('\n  ')}
   ${code}
   let at = i32(n * ${channels}u + quad * 4u) * ${plane} + row * ${width} + column;
   ${stores.join('\n  ')}`,

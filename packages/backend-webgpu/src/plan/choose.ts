@@ -1,8 +1,10 @@
 // Which of its equal forms a convolution takes on an adapter. Without measurements a rule by the kind of adapter decides; what
 // a probe has found (probe.ts) goes before it.
 
-import { type ConvShape, convMacs, perGroup } from '../kernels/convShape.ts'
+import { directCost } from '../kernels/convDirect.ts'
+import { type ConvShape, convMacs, perGroup, weightSize } from '../kernels/convShape.ts'
 import { winogradTakes } from '../kernels/winograd.ts'
+import { cheapestTiles, mixingCost } from '../kernels/winogradBlocks.ts'
 
 /** `plain`: an element for each invocation; `direct`: tiles in registers; `tiled`: in workgroup memory; `winograd`. */
 export type Algorithm = 'plain' | 'direct' | 'tiled' | 'winograd'
@@ -49,19 +51,15 @@ export function candidates(pass: Pass, shape: ConvShape): readonly [Algorithm, .
   return winogradFirst(pass, shape) ? ['winograd', tiles] : [tiles, 'winograd']
 }
 
-// The transforms cost a multiple of the channels on one side, the products save a multiple of those on both; transformed kernels
-// are 16/9 as large, which a sample with few tiles does not win back where each has a kernel of its own. A layer is computed
-// in the same way with one kernel and with many, so that they compare. Measured on SwiftShader: the filter gradient
-// gains from 16 channels up, the others from 32 up.
-function winogradFirst(pass: Pass, { target, inChannels, outChannels, inSize, outSize }: ConvShape): boolean {
-  if (target.kind !== 'software') return false
-  const channels = Math.min(inChannels, outChannels)
+// Whichever costs less, by what its loads and multiply-adds cost on SwiftShader: transformed kernels are two to four times as
+// large, which a sample with few tiles does not win back where each has a kernel of its own. With fewer channels the
+// transforms are most of the work; there the filter gradient still gains from 16 channels up.
+function winogradFirst(pass: Pass, shape: ConvShape): boolean {
+  if (shape.target.kind !== 'software') return false
+  const channels = Math.min(shape.inChannels, shape.outChannels)
   if (pass === 'filterGrad') return channels >= 16
-  const [height, width] = pass === 'forward' ? outSize : inSize
-  return channels >= 32 && Math.ceil(height / 2) * Math.ceil(width / 2) >= enoughTiles
+  return channels >= 32 && cheapestTiles(shape, pass === 'forward' ? 'forward' : 'backward').cost < directCost(shape) + mixingCost(shape, weightSize(shape))
 }
-
-const enoughTiles = 100
 
 /** The algorithm for this. */
 export function algorithmFor(pass: Pass, shape: ConvShape, { found, prefer, onChoice }: Preferences): Algorithm {

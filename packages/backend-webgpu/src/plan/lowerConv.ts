@@ -21,7 +21,8 @@ import { reduceKernel } from '../kernels/reduce.ts'
 import { convPlainKernel, filterGradPlainKernel, inputGradPlainKernel } from '../kernels/convPlain.ts'
 import { aggregateKernel, contractKernel, contractParts, type Mixture, sumRowsKernel } from '../kernels/dynamic.ts'
 import { matmulKernel } from '../kernels/matmul.ts'
-import { transformedSize, transformKernelsKernel } from '../kernels/winograd.ts'
+import { type TileSide, transformedSize, transformKernelsKernel } from '../kernels/winograd.ts'
+import { sideFor } from '../kernels/winogradBlocks.ts'
 import { denseLayout, permuteLayout } from '../wgsl/views.ts'
 import { type Algorithm, algorithmFor, type Pass } from './choose.ts'
 import type { Context } from './context.ts'
@@ -60,7 +61,7 @@ interface Weights {
   /** Packed for the direct kernels. */
   readonly packed: (direction: Direction) => Value
   /** Transformed for Winograd's. */
-  readonly transformed: (direction: Direction) => Value
+  readonly transformed: (direction: Direction, side: TileSide) => Value
   /** What mixtures are made of. */
   readonly mixture?: { readonly bases: Value; readonly pi: Value; readonly numBases: number }
 }
@@ -71,16 +72,18 @@ function packedOf(context: Context, shape: ConvShape, w: Value, direction: Direc
   return context.once(`packed ${direction} ${shape.attrs.groups}`, w, () => context.result({ dtype: 'float32', shape: [count, size, 4] }, [w], () => packKernel(shape, direction, count)))
 }
 
-function transformedOf(context: Context, shape: ConvShape, w: Value, direction: Direction, count: number): Value {
-  const size = transformedSize(shape, direction)
-  return context.once(`transformed ${direction}`, w, () => context.result({ dtype: 'float32', shape: [count, size] }, [w], () => transformKernelsKernel(shape, direction, count)))
+function transformedOf(context: Context, shape: ConvShape, w: Value, direction: Direction, side: TileSide, count: number): Value {
+  const size = transformedSize(shape, direction, side)
+  return context.once(`transformed ${direction} ${side}`, w, () =>
+    context.result({ dtype: 'float32', shape: [count, size] }, [w], () => transformKernelsKernel(shape, direction, count, side)),
+  )
 }
 
 function shared(context: Context, shape: ConvShape, w: Value): Weights {
   return {
     dense: () => w,
     packed: (direction) => packedOf(context, shape, w, direction, 1),
-    transformed: (direction) => transformedOf(context, shape, w, direction, 1),
+    transformed: (direction, side) => transformedOf(context, shape, w, direction, side, 1),
   }
 }
 
@@ -100,7 +103,7 @@ function mixed(context: Context, shape: ConvShape, bases: Value, pi: Value): Wei
       return context.result({ dtype: 'float32', shape: [shape.batch, packed, 4] }, [bases, pi], () => aggregatePackedKernel(shape, direction, numBases))
     },
     mixture: { bases, pi, numBases },
-    transformed: (direction) => mix(transformedOf(context, shape, bases, direction, numBases), transformedSize(shape, direction)),
+    transformed: (direction, side) => mix(transformedOf(context, shape, bases, direction, side, numBases), transformedSize(shape, direction, side)),
   }
 }
 
@@ -124,7 +127,8 @@ function forward(context: Context, shape: ConvShape, x: Value, weights: Weights,
   const rest = bias.value ? [bias.value] : []
   const algorithm = chosen(context, 'forward', shape)
   if (algorithm === 'winograd') {
-    winogradConv(context, shape, 'forward', x, weights.transformed('forward'), y, bias)
+    const side = sideFor(shape, 'forward')
+    winogradConv(context, shape, { direction: 'forward', side, x, u: weights.transformed('forward', side) }, y, bias)
     return y
   }
   if (algorithm === 'direct') {
@@ -147,7 +151,8 @@ function inputGrad(context: Context, shape: ConvShape, dy: Value, weights: Weigh
   if (sizeOf(type.shape) === 0) return dx
   const algorithm = chosen(context, 'inputGrad', shape)
   if (algorithm === 'winograd') {
-    winogradConv(context, shape, 'backward', dy, weights.transformed('backward'), dx, { kind: 'none' })
+    const side = sideFor(shape, 'backward')
+    winogradConv(context, shape, { direction: 'backward', side, x: dy, u: weights.transformed('backward', side) }, dx, { kind: 'none' })
     return dx
   }
   if (algorithm !== 'direct') {
@@ -270,7 +275,7 @@ function kernelGrad(
   if (numBases > maxRegisterBases) return manyBases(context, shape, { x, dy, bases, pi }, basesType, piType)
   if (algorithmFor('filterGrad', shape, context.preferences) === 'winograd') {
     chosen(context, 'filterGrad', shape)
-    const u = transformedOf(context, shape, bases, 'forward', numBases)
+    const u = transformedOf(context, shape, bases, 'forward', 2, numBases)
     // Transformed kernels are 16/9 as large.
     return winogradKernelGrad(context, shape, { x, dy, pi, u, numBases, chunk: Math.max(1, Math.floor((chunk * 9) / 16)) }, basesType, piType)
   }

@@ -9,9 +9,11 @@ import { packedTiledKernel } from '../kernels/tiledGemm.ts'
 import {
   type Images,
   kernelGradientKernel,
+  pointsOf,
   tileCounts,
   type TileGrid,
   tileGrid,
+  type TileSide,
   transformedSize,
   transformImagesKernel,
   winogradChannels,
@@ -42,12 +44,18 @@ function transformed(context: Context, grid: TileGrid, images: Images, x: Value,
 }
 
 /** y = x * w + bias, or dx from dy, into `y`; `u` holds the transformed kernels of `direction`. */
-export function winogradConv(context: Context, shape: ConvShape, direction: Direction, x: Value, u: Value, y: Value, bias: { readonly kind: Bias; readonly value?: Value }): void {
+export function winogradConv(
+  context: Context,
+  shape: ConvShape,
+  { direction, side, x, u }: { readonly direction: Direction; readonly side: TileSide; readonly x: Value; readonly u: Value },
+  y: Value,
+  bias: { readonly kind: Bias; readonly value?: Value },
+): void {
   const [summed, computed] = winogradChannels(shape, direction)
   const [from, to] = direction === 'forward' ? [shape.inSize, shape.outSize] : [shape.outSize, shape.inSize]
   const [top, , left] = shape.attrs.padding
   const padding = direction === 'forward' ? ([top, left] as const) : ([2 - top, 2 - left] as const)
-  const grid = tileGrid(shape, to)
+  const grid = tileGrid(shape, to, side)
   const { tiles, arrays } = tileCounts(grid)
   const images = { channels: summed, size: from, padding }
   const rest = bias.value ? [bias.value] : []
@@ -55,7 +63,7 @@ export function winogradConv(context: Context, shape: ConvShape, direction: Dire
     const blocks = blocksFor(context.target, tiles, computed, unrollLimit(shape))
     const v = context.tensor('float32', [patchesSize(grid, summed, blocks), 4])
     context.dispatch(blockedPatchesKernel(grid, images, blocks), x, v)
-    const p = context.tensor('float32', [arrays, 16, tiles, computed])
+    const p = context.tensor('float32', [arrays, pointsOf(side), tiles, computed])
     context.dispatch(blockedProductsKernel(grid, summed, computed, blocks), u, v, p)
     context.dispatch(blockedOutputKernel(grid, computed, to, bias.kind), p, y, ...rest)
     return
@@ -81,7 +89,7 @@ export interface Samples {
 // Transformed gradients of the kernel, [part, count or 1, 16, I, O].
 function transformedGradient(context: Context, shape: ConvShape, x: Value, dy: Value, { first, count }: Samples): { readonly u: Value; readonly split: number } {
   const [top, , left] = shape.attrs.padding
-  const grid = tileGrid({ ...shape, batch: count }, shape.outSize)
+  const grid = tileGrid({ ...shape, batch: count }, shape.outSize, 2)
   const { tiles, arrays } = tileCounts(grid)
   const patches = transformed(context, grid, { channels: shape.inChannels, size: shape.inSize, first, padding: [top, left] }, x, 'channel')
   const tilesOfDy = transformed(context, grid, { channels: shape.outChannels, size: shape.outSize, first }, dy, 'channel')
@@ -114,7 +122,7 @@ export interface MixedGradient {
  */
 export function winogradKernelGrad(context: Context, shape: ConvShape, { x, dy, pi, u, numBases, chunk }: MixedGradient, bases: StaticType, piType: StaticType): readonly Value[] {
   const { target, dtype, batch } = shape
-  const size = transformedSize(shape, 'forward')
+  const size = transformedSize(shape, 'forward', 2)
   const mixture = { target, dtype, batch, numBases, size }
   const parts = contractParts(mixture)
   const sums = context.tensor('float32', [numBases, size])
