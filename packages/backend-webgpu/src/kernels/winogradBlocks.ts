@@ -70,7 +70,7 @@ function cheapestBlocks({ subgroups }: Target, tiles: number, computed: number, 
   return best ?? { blocks: { fours: 1, quads: 1 }, cost: Number.POSITIVE_INFINITY }
 }
 
-/** Nanoseconds for a vec4 of mixed kernels, of four lanes: each basis is loaded and each sample's stored. */
+/** Nanoseconds of one core for mixing kernels of `size` elements: each basis is loaded, and each sample's kernel stored. */
 export function mixingCost({ batch, perSample }: ConvShape, size: number): number {
   return perSample ? (size / 16) * (batch + usualBases) * 4 * price.load : 0
 }
