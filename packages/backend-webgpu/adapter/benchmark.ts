@@ -1,9 +1,11 @@
 // Static against dynamic convolution on one adapter, and against others (rivals.ts) in the same run, interleaved:
 //   benchmark.ts [--batches 1,8] [--rounds 5] [--shapes 64@56,128@28,256@14,512@7] [--rivals onnx,tfjs] [--kernels gpu] [--convolutions winograd]
+// Each layer has a process of its own, since a rival may end it: then the layer is measured again without that one.
 // Prints the smallest time of each (the machine may be busy) and the ratios; of ours also the first run with all compilation,
 // dispatches, bytes of the buffers that they bind, and how many multiply-adds the kernels do for one that the plain sum needs
 // (rims of tiles make it more, Winograd's filtering less).
 
+import { spawn } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { conv2d, dynamicConv2d, fromNumbers, GraphBuilder, type HostTensor, ops, Random, sizeOf, type StaticShape } from '@dynconv/core'
 import { WebGpuExecutable } from '../src/executable.ts'
@@ -18,25 +20,32 @@ const { values: options } = parseArgs({
     kernels: { type: 'string' },
     convolutions: { type: 'string' },
     rivals: { type: 'string', default: '' },
+    // One layer, in this process.
+    here: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
   },
 })
 const numBases = 4
 const rivalNames = options.rivals.split(',')
 const say = (line: string): boolean => process.stdout.write(`${line}\n`)
+if (options.help) {
+  say('benchmark [--batches 1,8] [--rounds 5] [--shapes 64@56,128@28,256@14,512@7] [--rivals onnx,tfjs] [--kernels gpu|software] [--convolutions direct|tiled|winograd]')
+  process.exit(0)
+}
 
 function randn(shape: StaticShape): HostTensor {
   const random = new Random(1, ...shape)
   return fromNumbers('float32', shape, Float64Array.from({ length: sizeOf(shape) }, () => random.normal()))
 }
 
+const kernels = (['gpu', 'software'] as const).find((kind) => kind === options.kernels)
+const convolutions = (['direct', 'tiled', 'winograd'] as const).find((algorithm) => algorithm === options.convolutions)
+const backend = await webgpu({ kernels, convolutions })
+
 interface Ours extends Contestant {
   readonly firstMs: number
   readonly details: string
 }
-
-const kernels = (['gpu', 'software'] as const).find((kind) => kind === options.kernels)
-const convolutions = (['direct', 'tiled', 'winograd'] as const).find((algorithm) => algorithm === options.convolutions)
-const backend = await webgpu({ kernels, convolutions })
 
 // Weights are states, x and pi are inputs that are on the device already, and one element comes back: a run is the work, mixing
 // included, and not the way to the device and back.
@@ -100,16 +109,44 @@ async function contest(layer: Layer, tf: Awaited<ReturnType<typeof startTfjs>> |
   for (const each of [...own, ...rivals]) await each.dispose()
 }
 
-say(backend.capabilities.device)
-const tf = rivalNames.includes('tfjs') ? await startTfjs() : undefined
-for (const shape of options.shapes.split(',')) {
+async function here(channels: number, size: number, batch: number): Promise<void> {
+  const tf = rivalNames.includes('tfjs') ? await startTfjs() : undefined
+  const kernel = [channels, channels, 3, 3]
+  await contest(
+    { batch, channels, size, numBases, x: randn([batch, channels, size, size]), w: randn(kernel), bases: randn([numBases, ...kernel]), pi: randn([batch, numBases]) },
+    tf,
+  )
+}
+
+// A layer in a process of its own; the signal that ended it, if one did.
+function apart(shape: string, batch: number, rivals: string): Promise<NodeJS.Signals | undefined> {
+  const given = (['rounds', 'kernels', 'convolutions'] as const).flatMap((name) => (options[name] === undefined ? [] : [`--${name}`, options[name]]))
+  const child = spawn(process.execPath, [...process.execArgv, import.meta.filename, '--here', '--shapes', shape, '--batches', String(batch), '--rivals', rivals, ...given], { stdio: 'inherit' })
+  return new Promise((resolve, reject) => {
+    child.on('error', reject)
+    child.on('exit', (code, signal) => (code ? reject(new Error(`${shape} B${batch}: exit code ${code}`)) : resolve(signal ?? undefined)))
+  })
+}
+
+const shapes = options.shapes.split(',').map((shape) => {
   const [channels = 64, size = 56] = shape.split('@').map(Number)
-  for (const batch of options.batches.split(',').map(Number)) {
-    const kernel = [channels, channels, 3, 3]
-    await contest(
-      { batch, channels, size, numBases, x: randn([batch, channels, size, size]), w: randn(kernel), bases: randn([numBases, ...kernel]), pi: randn([batch, numBases]) },
-      tf,
-    )
+  return { shape, channels, size }
+})
+const batches = options.batches.split(',').map(Number)
+if (options.here) {
+  for (const { channels, size } of shapes) for (const batch of batches) await here(channels, size, batch)
+} else {
+  say(backend.capabilities.device)
+  for (const { shape } of shapes) {
+    for (const batch of batches) {
+      const signal = await apart(shape, batch, options.rivals)
+      if (signal === undefined) continue
+      if (!rivalNames.includes('onnx')) throw new Error(`${shape} B${batch}: ended by ${signal}`)
+      say(`${shape} B${batch} ONNX Runtime: not run, it ends the process (${signal})`)
+      const others = rivalNames.filter((name) => name !== 'onnx').join(',')
+      const again = await apart(shape, batch, others)
+      if (again !== undefined) throw new Error(`${shape} B${batch}: ended by ${again}`)
+    }
   }
 }
 process.exit(0)
