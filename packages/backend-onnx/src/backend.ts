@@ -105,7 +105,7 @@ function isFrozen(s: ProgramState): boolean {
 }
 
 // Feeding a tensor takes about 2 us, which programs of many small ones notice: with its states as constants, a ResNet-20 takes
-// 0.79 of its time at batch 1, a MobileNetV2 0.84. Large ones would only take memory that they have already.
+// 0.8 of its time at batch 1, a MobileNetV2 0.84. Large ones would only take memory that they have already.
 const mostFoldedBytes = 2 ** 24
 const mostBytesEach = 2 ** 17
 
