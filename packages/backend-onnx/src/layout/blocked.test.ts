@@ -2,24 +2,18 @@
 
 import { avgPool2d, batchNorm, batchNormInference, conv2d, dynamicConv2d, evaluate, type Graph, gradients, type HostTensor, maxPool2d, type OpAttrs, type OpName, optimise, type Tensor, toRef } from '@dynconv/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { OnnxBackend } from '../backend.ts'
+import type { OnnxBackend } from '../backend.ts'
 import { buildProgram } from '../program.ts'
 import { decodeModel } from '../proto/onnx.ts'
-import { type Engine, loadEngine } from '../session.ts'
+import { startBlocked } from '../testing/blocked.ts'
 import { type Case, compare, type Difference, difference as differenceOn, graphOf, randn, type TensorFunction } from '../testing/compare.ts'
 import { layoutsOf } from './layouts.ts'
 import type { Nchwc } from './nchwc.ts'
-import { probeNchwc } from './probe.ts'
 
-let engine: Engine
 let nchwc: Nchwc
 let backend: OnnxBackend
 beforeAll(async () => {
-  engine = await loadEngine(1)
-  const found = await probeNchwc(engine)
-  if (!found) throw new Error('this engine has no blocked layout; these tests need one')
-  nchwc = found
-  backend = new OnnxBackend(engine, layoutsOf(nchwc), {})
+  ;({ nchwc, backend } = await startBlocked())
 })
 afterAll(() => backend.dispose())
 

@@ -3,17 +3,12 @@
 
 import { avgPool2d, batchNorm, batchNormInference, concat, conv2d, dynamicConv2d, evaluate, fromNumbers, type Graph, gradients, type HostTensor, maxPool2d, optimise, Random, type Tensor, toRef, trace } from '@dynconv/core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { OnnxBackend } from '../backend.ts'
-import { loadEngine } from '../session.ts'
-import { layoutsOf } from './layouts.ts'
-import { probeNchwc } from './probe.ts'
+import type { OnnxBackend } from '../backend.ts'
+import { startBlocked } from '../testing/blocked.ts'
 
 let backend: OnnxBackend
 beforeAll(async () => {
-  const engine = await loadEngine(1)
-  const nchwc = await probeNchwc(engine)
-  if (!nchwc) throw new Error('this engine has no blocked layout; these tests need one')
-  backend = new OnnxBackend(engine, layoutsOf(nchwc), {})
+  ;({ backend } = await startBlocked())
 })
 afterAll(() => backend.dispose())
 

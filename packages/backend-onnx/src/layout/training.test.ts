@@ -26,19 +26,15 @@ import {
 } from '@dynconv/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { OnnxBackend, plainLayouts } from '../backend.ts'
-import { loadEngine } from '../session.ts'
+import { startBlocked } from '../testing/blocked.ts'
 import { compare, randint, randn } from '../testing/compare.ts'
 import { assign } from './assign.ts'
-import { layoutsOf } from './layouts.ts'
-import { probeNchwc } from './probe.ts'
 
 let blocked: OnnxBackend
 let plain: OnnxBackend
 beforeAll(async () => {
-  const engine = await loadEngine(1)
-  const found = await probeNchwc(engine)
-  if (!found) throw new Error('this engine has no blocked layout; these tests need one')
-  blocked = new OnnxBackend(engine, layoutsOf(found), {})
+  const { engine, backend } = await startBlocked()
+  blocked = backend
   plain = new OnnxBackend(engine, plainLayouts, {})
 })
 afterAll(() => Promise.all([blocked.dispose(), plain.dispose()]))

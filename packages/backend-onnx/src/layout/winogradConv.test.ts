@@ -3,20 +3,16 @@
 import { compile, Conv2d, conv2d, DynamicConv2d, evaluate, gradients, type HostTensor, Module, type Tensor, toRef, traceModule } from '@dynconv/core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { OnnxBackend, plainLayouts } from '../backend.ts'
-import { type Engine, loadEngine } from '../session.ts'
+import type { Engine } from '../session.ts'
+import { startBlocked } from '../testing/blocked.ts'
 import { compare, difference, graphOf, randn } from '../testing/compare.ts'
-import { layoutsOf } from './layouts.ts'
-import { probeNchwc } from './probe.ts'
 import { type ConvCase, convCase } from './support.ts'
 import { winogradForm } from './winogradConv.ts'
 
 let engine: Engine
 let backend: OnnxBackend
 beforeAll(async () => {
-  engine = await loadEngine(1)
-  const nchwc = await probeNchwc(engine)
-  if (!nchwc) throw new Error('this engine has no blocked layout; these tests need one')
-  backend = new OnnxBackend(engine, layoutsOf(nchwc), {})
+  ;({ engine, backend } = await startBlocked())
 })
 afterAll(() => backend.dispose())
 
