@@ -12,6 +12,11 @@ export const budgetMetrics = ['toStatic', 'toPeer', 'toStaticAndBases', 'toStati
 /** A quantity of a row. */
 export type BudgetMetric = (typeof budgetMetrics)[number]
 
+/** Whether a metric goes by the measured speed of memory. */
+export function needsCeilings(metric: BudgetMetric): boolean {
+  return metric === 'toStaticAndBases' || metric === 'toStaticAndKernels'
+}
+
 /** One bound. */
 export interface BudgetEntry {
   readonly workload: string
@@ -66,7 +71,7 @@ function measured(row: Row, { metric, peer = '' }: BudgetEntry): Uncertain | und
   const value = row[metric]
   if (value === undefined) return undefined
   // Set against a count, not pair by pair: the row's own spread stands for the ratio's. Peaks are measured once.
-  return metric === 'toStaticAndBases' || metric === 'toStaticAndKernels' ? { value, spread: row.spread * value, pairs: row.samplesMs.length } : { value, spread: 0, pairs: Number.POSITIVE_INFINITY }
+  return needsCeilings(metric) ? { value, spread: row.spread * value, pairs: row.samplesMs.length } : { value, spread: 0, pairs: Number.POSITIVE_INFINITY }
 }
 
 /** Reads a budget. @throws FormatError that says what is wrong with it; FileError when there is no such file */

@@ -57,7 +57,7 @@ export interface ExecutableParts {
 /** The backend's executable. */
 export class OnnxExecutable implements Executable {
   readonly graph: Graph
-  readonly #parts: ExecutableParts
+  readonly #parts: Omit<ExecutableParts, 'model' | 'folded'>
   readonly #queue: Queue
   readonly #release: () => void
   #released: Promise<void> | undefined
@@ -66,12 +66,11 @@ export class OnnxExecutable implements Executable {
   #runs: number = 0
   #fastestMs: number = Number.POSITIVE_INFINITY
 
-  constructor(parts: ExecutableParts) {
+  constructor({ model, folded, ...parts }: ExecutableParts) {
     this.graph = parts.graph
     this.#parts = parts
-    this.#model = parts.model
-    const { folded, ledger } = parts
-    this.#folded = folded && { ...folded, forget: ledger.hold(folded.tensors, folded.bytes) }
+    this.#model = model
+    this.#folded = folded && { ...folded, forget: parts.ledger.hold(folded.tensors, folded.bytes) }
     // Programs that share a state take turns; others only wait for themselves.
     this.#queue = parts.state?.queue ?? new Queue()
     this.#release = parts.ledger.hold(parts.program.constants.count, parts.program.constants.bytes)

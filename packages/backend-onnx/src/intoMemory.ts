@@ -6,7 +6,7 @@
 // expected. The engine is asked once whether it does so; where it does not, its copies are copied once more.
 
 import { GraphError } from '@dynconv/core'
-import { ModelBuilder } from './model.ts'
+import { bytesOf, ModelBuilder } from './model.ts'
 import { elementTypes, encodeModel, type ModelProto } from './proto/onnx.ts'
 import type { Engine, OrtTensor, Session, SessionOptions } from './session.ts'
 
@@ -38,7 +38,7 @@ export function copying(session: Session): LoadedModel {
   return {
     run: async (feeds, results) => {
       const fresh = await session.run(feeds)
-      for (const [name, result] of Object.entries(results)) bytesOf(result).set(bytesOf(fresh[name]))
+      for (const [name, result] of Object.entries(results)) bytesIn(result).set(bytesIn(fresh[name]))
     },
     release: () => session.release(),
   }
@@ -97,7 +97,7 @@ async function ask(engine: Engine): Promise<string | undefined> {
   }
 }
 
-function bytesOf(t: OrtTensor | undefined): Uint8Array {
+function bytesIn(t: OrtTensor | undefined): Uint8Array {
   if (!t || !ArrayBuffer.isView(t.data)) throw new GraphError('onnx: the engine gave no tensor where one was due')
-  return new Uint8Array(t.data.buffer, t.data.byteOffset, t.data.byteLength)
+  return bytesOf(t.data)
 }

@@ -127,7 +127,7 @@ export class ModelBuilder {
 
   /** An initialiser under its own name, never shared: a weight of an exported model. */
   weight(name: string, t: HostTensor): string {
-    this.#initializers.push({ dims: [...t.shape], dataType: elementTypes[t.dtype], name: this.#take(name), rawData: bytesOf(t.data) })
+    this.#initializers.push({ ...tensorProto(t), name: this.#take(name) })
     return name
   }
 
@@ -301,8 +301,7 @@ function attribute(name: string, value: Attr): AttributeProto {
   if ('float' in value) return { name, type: attributeTypes.float, f: value.float }
   if ('floats' in value) return { name, type: attributeTypes.floats, floats: value.floats }
   if ('tensor' in value) {
-    const { dtype, shape, data } = value.tensor
-    return { name, type: attributeTypes.tensor, t: { dims: [...shape], dataType: elementTypes[dtype], rawData: bytesOf(data) } }
+    return { name, type: attributeTypes.tensor, t: tensorProto(value.tensor) }
   }
   return { name, type: attributeTypes.ints, ints: value }
 }
@@ -313,7 +312,13 @@ function valueInfo(name: string, dtype: DType, shape: Shape): ValueInfoProto {
 }
 
 // The engines that this library runs on are little-endian, as ONNX files are.
-function bytesOf(data: ArrayBufferView): Uint8Array {
+/** A tensor of a model, over the memory of `t`. */
+export function tensorProto({ dtype, shape, data }: HostTensor): TensorProto {
+  return { dims: [...shape], dataType: elementTypes[dtype], rawData: bytesOf(data) }
+}
+
+/** The bytes of an array, over its memory. */
+export function bytesOf(data: ArrayBufferView): Uint8Array {
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
 }
 

@@ -3,8 +3,8 @@
 // changed, and whose results are fed to the rest.
 
 import { GraphError, type HostTensor } from '@dynconv/core'
-import { neededFor, readBy } from './model.ts'
-import { elementTypes, type GraphProto, type ModelProto, type NodeProto, type TensorProto, type ValueInfoProto } from './proto/onnx.ts'
+import { neededFor, readBy, tensorProto } from './model.ts'
+import { elementTypes, type GraphProto, type ModelProto, type NodeProto, type ValueInfoProto } from './proto/onnx.ts'
 
 /** A model cut in two. */
 export interface SplitModel {
@@ -55,9 +55,7 @@ export function splitModel(model: ModelProto, frozen: ReadonlySet<string>): Spli
 
 /** `model` with some of its inputs as constants. */
 export function withConstants(model: ModelProto, values: ReadonlyMap<string, HostTensor>): ModelProto {
-  const constants = [...values].map(([name, { dtype, shape, data }]): TensorProto => {
-    return { name, dims: [...shape], dataType: elementTypes[dtype], rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }
-  })
+  const constants = [...values].map(([name, value]) => ({ ...tensorProto(value), name }))
   const { graph } = model
   return { ...model, graph: { ...graph, input: graph.input.filter((i) => !values.has(i.name)), initializer: [...graph.initializer, ...constants] } }
 }

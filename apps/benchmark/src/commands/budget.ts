@@ -5,7 +5,7 @@ import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { writeFileAtomic } from '@dynconv/core/node'
 import type { Argv } from 'yargs'
-import { betterOf, type Budget, type BudgetVerdict, checkBudget, readBudget } from '../budget.ts'
+import { betterOf, type Budget, type BudgetVerdict, checkBudget, needsCeilings, readBudget } from '../budget.ts'
 import { formatShare, formatTable } from '../format.ts'
 import { inMeasuringEnvironment, interruptible } from '../process.ts'
 import { readReport, type Report } from '../report.ts'
@@ -76,7 +76,7 @@ async function measure({ entries }: Budget, rounds: number, threads: number, sig
       rounds,
       warmup: 2,
       threads,
-      ceilings: entries.some((e) => e.metric === 'toStaticAndBases' || e.metric === 'toStaticAndKernels'),
+      ceilings: entries.some((e) => needsCeilings(e.metric)),
       memory: entries.some((e) => e.metric === 'memoryToStaticAndBases'),
       // Those that a bound names, and the static ones that they are set against.
       wanted: (name) => name.endsWith(' static') || entries.some((e) => e.variant === name),
