@@ -3,13 +3,18 @@
 // Each layer has a process of its own, since a rival may end it: then the layer is measured again without that one.
 // Prints the smallest time of each (the machine may be busy) and the ratios; of ours also the first run with all compilation,
 // dispatches, bytes of the buffers that they bind, and how many multiply-adds the kernels do for one that the plain sum needs
-// (rims of tiles make it more, Winograd's filtering less).
+// (rims of tiles make it more, Winograd's filtering less). Where the adapter has a clock, also the time of the kernels alone by
+// it, and the share in it of the lower bound: the plain sum's multiply-adds, or the reading and writing of x, weights (bases)
+// and y once, at what the adapter does at most (ceilings.ts).
 
 import { spawn } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import { conv2d, dynamicConv2d, fromNumbers, GraphBuilder, type HostTensor, ops, Random, sizeOf, type StaticShape } from '@dynconv/core'
 import { WebGpuExecutable } from '../src/executable.ts'
-import { webgpu } from '../src/index.ts'
+import { requestDevice } from '../src/device.ts'
+import { kindOf } from '../src/engine.ts'
+import { profile, webgpu } from '../src/index.ts'
+import { type Ceilings, measureCeilings } from './ceilings.ts'
 import { type Contestant, type Layer, onnxRuntime, startTfjs, tensorFlow } from './rivals.ts'
 
 const { values: options } = parseArgs({
@@ -40,11 +45,18 @@ function randn(shape: StaticShape): HostTensor {
 
 const kernels = (['gpu', 'software'] as const).find((kind) => kind === options.kernels)
 const convolutions = (['direct', 'tiled', 'winograd'] as const).find((algorithm) => algorithm === options.convolutions)
-const backend = await webgpu({ kernels, convolutions })
+// Dawn rounds its clock to 65.5 us unless told otherwise.
+const found = await requestDevice({ dawnFlags: ['disable-dawn-features=timestamp_quantization'] })
+const backend = await webgpu({ kernels, convolutions, device: found.device })
+const hasClock = found.device.features.has('timestamp-query')
+// What a processor does at most, shaders do not tell.
+const ceilings = options.here && hasClock && kindOf(found.info) === 'gpu' ? await measureCeilings(found) : undefined
 
 interface Ours extends Contestant {
   readonly firstMs: number
   readonly details: string
+  /** Milliseconds of the kernels by the adapter's clock. */
+  readonly byClock: () => Promise<number>
 }
 
 // Weights are states, x and pi are inputs that are on the device already, and one element comes back: a run is the work, mixing
@@ -69,9 +81,19 @@ async function ours(name: 'static' | 'dynamic', layer: Layer): Promise<Ours> {
     name,
     firstMs,
     details: `first run ${firstMs.toFixed(0)} ms, ${dispatches} dispatches, ${(boundBytes / 1e6).toFixed(1)} MB bound, ${(multiplyAdds / needed).toFixed(2)} multiply-adds for one needed`,
+    byClock: async () => (await profile(executable, inputs)).reduce((sum, { milliseconds }) => sum + milliseconds, 0),
     run: async () => Number((await executable.run(inputs))[0]?.data[0]),
     dispose: () => [...inputs, executable, state].forEach((each) => each.dispose()),
   }
+}
+
+// Milliseconds that the plain sum takes at least.
+function lowerBound(name: string, { batch, channels, size }: Layer, { multiplyAddsPerSecond, bytesPerSecond }: Ceilings): number {
+  const kernel = 9 * channels ** 2
+  const dynamic = name === 'dynamic'
+  const multiplyAdds = batch * kernel * (size ** 2 + (dynamic ? numBases : 0))
+  const bytes = 4 * (2 * batch * channels * size ** 2 + kernel * (dynamic ? numBases : 1))
+  return 1000 * Math.max(multiplyAdds / multiplyAddsPerSecond, bytes / bytesPerSecond)
 }
 
 async function contest(layer: Layer, tf: Awaited<ReturnType<typeof startTfjs>> | undefined): Promise<void> {
@@ -104,6 +126,14 @@ async function contest(layer: Layer, tf: Awaited<ReturnType<typeof startTfjs>> |
   const gigaflop = (2 * 9 * batch * channels ** 2 * size ** 2) / 1e9
   const of = (name: string): number => times.get(name) ?? Number.NaN
   for (const { name, details } of own) say(`${title} ${name.padEnd(7)} ${of(name).toFixed(1)} ms (${((gigaflop / of(name)) * 1000).toFixed(1)} GFLOP/s), ${details}`)
+  const clocks = new Map<string, number>()
+  if (ceilings) {
+    for (let round = 0; round < Number(options.rounds); round++) {
+      for (const { name, byClock } of own) clocks.set(name, Math.min(clocks.get(name) ?? Number.POSITIVE_INFINITY, await byClock()))
+    }
+    for (const [name, ms] of clocks) say(`${title} ${name.padEnd(7)} ${(ms * 1000).toFixed(0)} us by the adapter's clock, ${((100 * lowerBound(name, layer, ceilings)) / ms).toFixed(0)} % of it the lower bound`)
+    say(`${title} dynamic/static ${((clocks.get('dynamic') ?? Number.NaN) / (clocks.get('static') ?? Number.NaN)).toFixed(2)} by the adapter's clock`)
+  }
   say(`${title} dynamic/static ${(of('dynamic') / of('static')).toFixed(2)}`)
   for (const { name } of rivals) say(`${title} ${name}: ${of(name).toFixed(0)} ms, ${(of(name) / of(name.includes('static') ? 'static' : 'dynamic')).toFixed(1)} times ours`)
   for (const each of [...own, ...rivals]) await each.dispose()
@@ -134,6 +164,7 @@ const shapes = options.shapes.split(',').map((shape) => {
 })
 const batches = options.batches.split(',').map(Number)
 if (options.here) {
+  if (ceilings) say(`at most ${(ceilings.multiplyAddsPerSecond / 1e12).toFixed(3)} T multiply-adds/s, ${(ceilings.bytesPerSecond / 1e9).toFixed(0)} GB/s`)
   for (const { channels, size } of shapes) for (const batch of batches) await here(channels, size, batch)
 } else {
   say(backend.capabilities.device)

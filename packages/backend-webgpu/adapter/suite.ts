@@ -55,6 +55,9 @@ const sized = (): readonly Case[] => {
     opCase('conv2d', walk(2, 3), { x: data([1, 3, 32, 32]), weight: data([32, 3, 7, 7]) }, once),
     opCase('conv2d', walk(2, 1, 2), { x: data([4, 32, 13, 15]), weight: data([36, 16, 3, 3]) }, once),
     opCase('conv2d', walk(1, 0), { x: data([3, 64, 9, 7]), weight: data([96, 64, 1, 1]) }, once),
+    // Few results of long sums, which are cut into parts; with channels and without that fill a slice.
+    opCase('conv2d', walk(2, 1), { x: data([2, 96, 7, 7]), weight: data([40, 96, 3, 3]), bias: data([40]) }, once),
+    opCase('conv2d', walk(1, 2), { x: data([1, 40, 8, 8]), weight: data([20, 40, 5, 5]) }, once),
     opCase('dynamicConv2d', { ...walk(1, 1), form: 'kernels' }, { x: data([3, 16, 14, 14]), bases: data([4, 20, 16, 3, 3]), pi: data([3, 4]), bias: data([4, 20]) }, once),
     opCase('matmul', { transposeA: false, transposeB: false }, { a: data([130, 70]), b: data([70, 120]) }, once),
   ]
@@ -67,6 +70,12 @@ const filterable = (): readonly Case[] => {
     opCase('conv2d', walk(1, 1), { x: data([2, 32, 13, 9]), weight: data([20, 32, 3, 3]), bias: data([20]) }, once),
     opCase('dynamicConv2d', { ...walk(1, 2), form: 'kernels' }, { x: data([3, 32, 10, 7]), bases: data([2, 48, 32, 3, 3]), pi: data([3, 2]), bias: data([2, 48]) }, once),
     opCase('dynamicConv2d', { ...walk(1, 1), form: 'kernels' }, { x: data([2, 8, 26, 25]), bases: data([3, 8, 8, 3, 3]), pi: data([2, 3]), bias: data([3, 8]) }, once),
+    // Small images of more samples than a workgroup takes together, and with more bases.
+    opCase('dynamicConv2d', { ...walk(1, 1), form: 'kernels' }, { x: data([9, 36, 7, 7]), bases: data([4, 72, 36, 3, 3]), pi: data([9, 4]), bias: data([4, 72]) }, once),
+    opCase('dynamicConv2d', { ...walk(1, 1), form: 'kernels' }, { x: data([3, 32, 5, 6]), bases: data([6, 32, 32, 3, 3]), pi: data([3, 6]) }, once),
+    // Long sums, which are cut into parts.
+    opCase('conv2d', walk(1, 1), { x: data([1, 256, 6, 6]), weight: data([32, 256, 3, 3]), bias: data([32]) }, once),
+    opCase('dynamicConv2d', { ...walk(1, 1), form: 'kernels' }, { x: data([3, 256, 5, 5]), bases: data([2, 32, 256, 3, 3]), pi: data([3, 2]), bias: data([2, 32]) }, once),
   ]
 }
 

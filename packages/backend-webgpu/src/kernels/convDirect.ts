@@ -10,7 +10,7 @@
 //               outStart = phase, outStep s, inStep 1. Stride 1 has a single phase.
 //
 // Weights are packed for it as [.., groups, C, taps, ceil(D/4)] vec4s along the channels D that are computed, where C are
-// the channels that are summed over.
+// the channels that are summed over; for products in workgroup memory (convTiled.ts) as [.., groups, taps, C, ceil(D/4)].
 
 import { itemKernel, kernel, type Kernel, loaded, reads, stored, writes } from '../wgsl/kernel.ts'
 import { type Bias, biasBinding, convMacs, type ConvShape, perGroup, weightSize } from './convShape.ts'
@@ -47,6 +47,9 @@ export function backwardAxes({ attrs, kernelSize, inSize, outSize }: ConvShape, 
   })
 }
 
+/** What comes first along the products of a packed weight: a channel with all of its taps, or a tap with all channels. */
+export type Order = 'channel' | 'tap'
+
 /** vec4s of a packed weight. */
 export function packedSize(shape: ConvShape, direction: Direction): number {
   const [summed, computed] = channelsOf(shape, direction)
@@ -61,7 +64,7 @@ function channelsOf(shape: ConvShape, direction: Direction): readonly [summed: n
 // WGSL: of the vec4 number `place` of a weight its first element's place in [O, I/g, taps] as `at`, how many there are as
 // `count`, and its own place among the packed ones as `to`; and the distance of its elements. Four quads of channels come
 // first, then channels and taps that are summed over: so neighbours write whole cache lines, and read along their rows.
-function packedPlace(shape: ConvShape, direction: Direction): { readonly code: string; readonly step: number } {
+function packedPlace(shape: ConvShape, direction: Direction, order: Order): { readonly code: string; readonly step: number } {
   const [ig, og] = perGroup(shape)
   const [summed, computed] = channelsOf(shape, direction)
   const taps = shape.kernelSize[0] * shape.kernelSize[1]
@@ -76,15 +79,15 @@ function packedPlace(shape: ConvShape, direction: Direction): { readonly code: s
   let d = quad * 4u;
   let count = ${computed}u - d;
   let at = ((g * ${og}u + ${o}) * ${ig}u + ${i}) * ${taps}u + tap;
-  let to = ((g * ${summed}u + c) * ${taps}u + tap) * ${quads}u + quad;`,
+  let to = (${order === 'channel' ? `(g * ${summed}u + c) * ${taps}u + tap` : `(g * ${taps}u + tap) * ${summed}u + c`}) * ${quads}u + quad;`,
     step: direction === 'forward' ? ig * taps : taps,
   }
 }
 
 /** Packs `count` weights. Bindings: w, packed (float32). */
-export function packKernel(shape: ConvShape, direction: Direction, count: number): Kernel {
+export function packKernel(shape: ConvShape, direction: Direction, count: number, order: Order = 'channel'): Kernel {
   const { dtype, target } = shape
-  const { code, step } = packedPlace(shape, direction)
+  const { code, step } = packedPlace(shape, direction, order)
   const size = packedSize(shape, direction)
   const element = (j: number): string => {
     const value = loaded(`w[base + at${j ? ` + select(0u, ${j * step}u, count > ${j}u)` : ''}]`, dtype, target)
@@ -106,9 +109,9 @@ ${code}
 }
 
 /** Mixes and packs in one pass over the bases (see aggregateKernel). Bindings: bases, pi, packed (float32). */
-export function aggregatePackedKernel(shape: ConvShape, direction: Direction, numBases: number): Kernel {
+export function aggregatePackedKernel(shape: ConvShape, direction: Direction, numBases: number, order: Order = 'channel'): Kernel {
   const { dtype, target, batch } = shape
-  const { code, step } = packedPlace(shape, direction)
+  const { code, step } = packedPlace(shape, direction, order)
   const size = packedSize(shape, direction)
   const elements = weightSize(shape)
   const all = Array.from({ length: numBases }, (_, k) => k)

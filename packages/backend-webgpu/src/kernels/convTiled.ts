@@ -8,9 +8,10 @@
 // With one weight for all samples n (or k) runs through the pixels of the whole batch, so that small images fill the tiles;
 // with a weight for each sample z is the sample and the weight's pointer moves with it.
 
-import { type Kernel, loaded, reads, stored, writes } from '../wgsl/kernel.ts'
+import { type Kernel, loaded, reads, stored } from '../wgsl/kernel.ts'
+import { type Direction, type Order, packedSize } from './convDirect.ts'
 import { type Bias, biasBinding, type ConvShape, perGroup, weightSize } from './convShape.ts'
-import { type Side, splitFor, tiledGemmKernel } from './tiledGemm.ts'
+import { type Cut, cutFor, type ElementSide, type QuadSide, sliceOf, splitFor, tiledGemmKernel, tilesOf } from './tiledGemm.ts'
 
 // What both sides need to know of z: the group, and the sample where z has one.
 function zParts(shape: ConvShape): string {
@@ -37,92 +38,188 @@ const masked = (array: string, index: string, ok: string, { dtype, target }: Con
   `select(0.0, ${loaded(`${array}[select(0u, ${index}, ${ok})]`, dtype, target)}, ${ok})`
 
 /**
- * Bindings: x, w, y, bias where there is one. With `numBases` w holds bases, and pi follows y: the kernels are mixed as they
- * are loaded, and never stored.
+ * The order in which the weights of a tiled convolution are packed. Where a slice of products never leaves a tap, a pixel's
+ * place is found once a slice.
  */
-export function convTiledKernel(shape: ConvShape, bias: Bias, numBases: number = 0): Kernel {
+export function tiledOrder(shape: ConvShape, direction: Direction): Order {
+  return perGroup(shape)[direction === 'forward' ? 0 : 1] % sliceOf === 0 ? 'tap' : 'channel'
+}
+
+// Longer slices where they do not leave a tap either: less is to be found out for each product. 16 KiB is what every adapter has
+// for two tiles.
+function cutOf(rows: number, columns: number, summed: number): Cut {
+  const cut = cutFor({ rows, columns })
+  const quads = cut.grid[0] * cut.quads[0] + cut.grid[1] * cut.quads[1]
+  return summed % 32 === 0 && quads <= 32 ? { ...cut, slice: 32 } : cut
+}
+
+/** Into how many parts the sum of a convolution or of its input gradient is cut, each a result of its own in float32. */
+export function tiledSplit(shape: ConvShape, direction: Direction): number {
+  const [ig, og] = perGroup(shape)
+  const [summed, computed, size] = direction === 'forward' ? [ig, og, shape.outSize] : [og, ig, shape.inSize]
+  const tiles = tilesOf(computed, size[0] * size[1] * (shape.perSample ? 1 : shape.batch), batches(shape))
+  return splitFor(tiles, summed * shape.kernelSize[0] * shape.kernelSize[1])
+}
+
+// Packed weights [.., groups, k, quads], one for all samples or one for each; with `numBases` bases that are mixed.
+function packedSide(shape: ConvShape, direction: Direction, numBases: number): QuadSide {
+  const { dtype, target, attrs, perSample } = shape
+  const size = packedSize(shape, direction)
+  const quads = Math.ceil(perGroup(shape)[direction === 'forward' ? 1 : 0] / 4)
+  const bases = range(numBases)
+  const shares = bases.map((k) => `let pi${k} = ${loaded(`pi[zn * ${numBases}u + ${k}u]`, dtype, target)};`).join(' ')
+  const quad = (basis: number): string => `w[select(0u, ${basis > 0 ? `${basis * size}u + ` : ''}atA + k * ${quads}u, inside & okA)]`
+  const value = numBases === 0 ? quad(0) : bases.map((k) => `pi${k} * ${quad(k)}`).join(' + ')
+  return {
+    prepareQuad: (q) => `${zParts(shape)} ${shares} let okA = ${q} < ${quads}u; let atA = ${perSample && numBases === 0 ? `zn * ${size}u + ` : ''}g * ${size / attrs.groups}u + ${q};`,
+    loadQuad: `select(vec4<f32>(0.0), ${value}, inside & okA)`,
+  }
+}
+
+// The pixels of the images that are read, [N, C, height, width], as columns: `row` and `column` of the four's first taps are
+// there (i32, by suffix), `place` says where tap (r, s) lies from there and what must hold besides.
+function pixelSide(
+  shape: ConvShape,
+  { array, summed, size, order, prepare, place }: {
+    readonly array: string
+    readonly summed: number
+    readonly size: readonly [height: number, width: number]
+    readonly order: Order
+    readonly prepare: (n: string, j: number) => string
+    readonly place: (j: number, r: string, s: string) => { readonly h: string; readonly w: string; readonly ok: readonly string[] }
+  },
+): ElementSide {
+  const { kernelSize } = shape
+  const taps = kernelSize[0] * kernelSize[1]
+  const [H, W] = size
+  const inImage = (j: number, r: string, s: string): { readonly at: string; readonly ok: string } => {
+    const { h, w, ok } = place(j, r, s)
+    return { at: `${h} * ${W} + ${w}`, ok: ['okB' + j, `(${h} >= 0)`, `(${h} < ${H})`, `(${w} >= 0)`, `(${w} < ${W})`, ...ok].join(' & ') }
+  }
+  if (order === 'channel') {
+    return {
+      prepare,
+      atK: tapOf('k', kernelSize, taps, 'K'),
+      load: (j) => {
+        const { at, ok } = inImage(j, 'rK', 'sK')
+        return masked(array, `u32((plane${j} + i32(channelK)) * ${H * W} + ${at})`, `(inside & ${ok})`, shape)
+      },
+    }
+  }
+  const places = range(4).map((j) => {
+    const { at, ok } = inImage(j, 'rS', 'sS')
+    return `let in${j} = ${ok}; let from${j} = u32(select(0, plane${j} * ${H * W} + ${at}, in${j})) + c0 * ${H * W}u;`
+  })
+  return {
+    prepare,
+    atSlice: `let tapS = k0 / ${summed}u; let c0 = k0 % ${summed}u; let rS = i32(tapS / ${kernelSize[1]}u); let sS = i32(tapS % ${kernelSize[1]}u); ${places.join('\n    ')}`,
+    load: (j) => `select(0.0, ${loaded(`${array}[from${j} + at * ${H * W}u]`, shape.dtype, shape.target)}, inside & in${j})`,
+  }
+}
+
+const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i)
+
+/** How a tiled convolution is computed. */
+export interface TiledOptions {
+  /** Of bases that are mixed as they are loaded. */
+  readonly numBases?: number
+  /** Into how many parts the sum is cut. */
+  readonly split?: number
+  /** By the sizes unless given. */
+  readonly cut?: Cut
+}
+
+/**
+ * Bindings: x, w (packed in `tiledOrder`, forward), y, bias where there is one. With `numBases` w holds bases, and pi follows y:
+ * the kernels are mixed as they are loaded, and never stored. With `split` y is float32, [split, N, O, P, Q].
+ */
+export function convTiledKernel(shape: ConvShape, bias: Bias, { numBases = 0, split = 1, cut }: TiledOptions = {}): Kernel {
   const { target, dtype, batch, inChannels, outChannels, inSize, outSize, kernelSize, attrs, perSample } = shape
   const [ig, og] = perGroup(shape)
-  const [[H, W], pixels, taps] = [inSize, outSize[0] * outSize[1], kernelSize[0] * kernelSize[1]]
+  const [pixels, taps] = [outSize[0] * outSize[1], kernelSize[0] * kernelSize[1]]
   const columns = pixels * (perSample ? 1 : batch)
-  const bases = Array.from({ length: numBases }, (_, k) => k)
-  const shares = bases.map((k) => `let pi${k} = ${loaded(`pi[zn * ${numBases}u + ${k}u]`, dtype, target)};`).join(' ')
-  const ofSample = perSample && numBases === 0 ? `zn * ${weightSize(shape)}u + ` : ''
-  const weight = (j: number, basis: number): string => masked('w', `${basis ? `${basis * weightSize(shape)}u + ` : ''}atA${j} + k`, `(inside & okA${j})`, shape)
-  const a: Side = {
-    prepare: (m, j) => `${j === 0 ? `${zParts(shape)} ${shares}` : ''} let okA${j} = ${m} < ${og}u; let atA${j} = ${ofSample}(g * ${og}u + ${m}) * ${ig * taps}u;`,
-    load: (j) => (numBases === 0 ? weight(j, 0) : bases.map((k) => `pi${k} * ${weight(j, k)}`).join(' + ')),
-  }
-  const b: Side = {
+  const b = pixelSide(shape, {
+    array: 'x',
+    summed: ig,
+    size: inSize,
+    order: tiledOrder(shape, 'forward'),
     prepare: (n, j) => `${pixelOf(n, columns, outSize, perSample, `B${j}`)}
-  let y${j} = row${`B${j}`} * ${attrs.stride[0]} - ${attrs.padding[0]}; let x${j} = columnB${j} * ${attrs.stride[1]} - ${attrs.padding[2]}; let plane${j} = i32(nB${j} * ${inChannels}u + g * ${ig}u);`,
-    atK: tapOf('k', kernelSize, taps, 'K'),
-    load: (j) => {
-      const [h, w] = [`(y${j} + rK * ${attrs.dilation[0]})`, `(x${j} + sK * ${attrs.dilation[1]})`]
-      const ok = `(inside & okB${j} & (${h} >= 0) & (${h} < ${H}) & (${w} >= 0) & (${w} < ${W}))`
-      return masked('x', `u32(((plane${j} + i32(channelK)) * ${H} + ${h}) * ${W} + ${w})`, ok, shape)
-    },
-  }
+  let y${j} = rowB${j} * ${attrs.stride[0]} - ${attrs.padding[0]}; let x${j} = columnB${j} * ${attrs.stride[1]} - ${attrs.padding[2]}; let plane${j} = i32(nB${j} * ${inChannels}u + g * ${ig}u);`,
+    place: (j, r, s) => ({ h: `(y${j} + ${r} * ${attrs.dilation[0]})`, w: `(x${j} + ${s} * ${attrs.dilation[1]})`, ok: [] }),
+  })
   const sample = perSample ? 'zn' : `n / ${pixels}u`
-  const added = bias === 'none' ? 'value' : `value + ${loaded(bias === 'channel' ? 'bias[o]' : `bias[sample * ${outChannels}u + o]`, dtype, target)}`
+  const partType = split === 1 ? dtype : 'float32'
+  const biasOf = loaded(bias === 'channel' ? 'bias[o]' : `bias[sample * ${outChannels}u + o]`, dtype, target)
+  const added = bias === 'none' ? 'value' : `value + ${split === 1 ? biasOf : `select(0.0, ${biasOf}, part == 0u)`}`
   return tiledGemmKernel({
     label: numBases === 0 ? 'conv2d tiled' : 'dynamicConv2d tiled',
     target,
     dtype,
-    bindings: [...reads(dtype, 'x', 'w'), ...writes(dtype, 'y'), ...(numBases === 0 ? [] : reads(dtype, 'pi')), ...biasBinding(bias, dtype)],
+    bindings: [
+      { name: 'x', dtype },
+      { name: 'w', dtype: 'float32', width: 4 },
+      { name: 'y', dtype: partType, access: 'read_write' },
+      ...(numBases === 0 ? [] : reads(dtype, 'pi')),
+      ...biasBinding(bias, dtype),
+    ],
     rows: og,
     columns,
     inner: ig * taps,
     batches: batches(shape),
-    split: 1,
-    a,
+    split,
+    a: packedSide(shape, 'forward', numBases),
     b,
-    store: `let sample = ${sample}; let o = g * ${og}u + m; y[(sample * ${outChannels}u + o) * ${pixels}u + n % ${pixels}u] = ${stored(added, dtype, target)};`,
+    store: `let sample = ${sample}; let o = g * ${og}u + m; y[${partAt(split, batch * outChannels * pixels)}(sample * ${outChannels}u + o) * ${pixels}u + n % ${pixels}u] = ${stored(added, partType, target)};`,
+    cut: cut ?? cutOf(og, columns, ig),
   })
 }
 
-/** Bindings: dy, w, dx. */
-export function inputGradTiledKernel(shape: ConvShape): Kernel {
+const partAt = (split: number, size: number): string => (split > 1 ? `part * ${size}u + ` : '')
+
+/** Bindings: dy, w (packed in `tiledOrder`, backward), dx (float32, [split, N, I, H, W] with `split`). */
+export function inputGradTiledKernel(shape: ConvShape, { split = 1, cut }: Omit<TiledOptions, 'numBases'> = {}): Kernel {
   const { target, dtype, batch, inChannels, outChannels, inSize, outSize, kernelSize, attrs, perSample } = shape
   const [ig, og] = perGroup(shape)
-  const [[P, Q], pixels, taps] = [outSize, inSize[0] * inSize[1], kernelSize[0] * kernelSize[1]]
+  const [pixels, taps] = [inSize[0] * inSize[1], kernelSize[0] * kernelSize[1]]
   const [[sh, sw], [dh, dw]] = [attrs.stride, attrs.dilation]
   const columns = pixels * (perSample ? 1 : batch)
-  const a: Side = {
-    prepare: (m, j) => `${j === 0 ? zParts(shape) : ''} let okA${j} = ${m} < ${ig}u; let atA${j} = ${perSample ? `zn * ${weightSize(shape)}u + ` : ''}g * ${og * ig * taps}u + ${m} * ${taps}u;`,
-    atK: tapOf('k', kernelSize, taps, 'K'),
-    load: (j) => masked('w', `atA${j} + channelK * ${ig * taps}u + tapK`, `(inside & okA${j})`, shape),
-  }
-  const b: Side = {
+  const b = pixelSide(shape, {
+    array: 'dy',
+    summed: og,
+    size: outSize,
+    order: tiledOrder(shape, 'backward'),
     prepare: (n, j) => `${pixelOf(n, columns, inSize, perSample, `B${j}`)}
   let h${j} = rowB${j} + ${attrs.padding[0]}; let w${j} = columnB${j} + ${attrs.padding[2]}; let plane${j} = i32(nB${j} * ${outChannels}u + g * ${og}u);`,
-    atK: tapOf('k', kernelSize, taps, 'K'),
-    load: (j) => {
-      const [rows, cols] = [`(h${j} - rK * ${dh})`, `(w${j} - sK * ${dw})`]
+    place: (j, r, s) => {
+      const [rows, cols] = [`(h${j} - ${r} * ${dh})`, `(w${j} - ${s} * ${dw})`]
       const integral = [...(sh > 1 ? [`(${rows} % ${sh} == 0)`] : []), ...(sw > 1 ? [`(${cols} % ${sw} == 0)`] : [])]
-      const [p, q] = [sh > 1 ? `(${rows} / ${sh})` : rows, sw > 1 ? `(${cols} / ${sw})` : cols]
-      const ok = `(${['inside', `okB${j}`, `(${rows} >= 0)`, `(${cols} >= 0)`, `(${p} < ${P})`, `(${q} < ${Q})`, ...integral].join(' & ')})`
-      return masked('dy', `u32(((plane${j} + i32(channelK)) * ${P} + ${p}) * ${Q} + ${q})`, ok, shape)
+      return { h: sh > 1 ? `(${rows} / ${sh})` : rows, w: sw > 1 ? `(${cols} / ${sw})` : cols, ok: [`(${rows} >= 0)`, `(${cols} >= 0)`, ...integral] }
     },
-  }
+  })
+  const partType = split === 1 ? dtype : 'float32'
   return tiledGemmKernel({
     label: 'conv2dInputGrad tiled',
     target,
     dtype,
-    bindings: [...reads(dtype, 'dy', 'w'), ...writes(dtype, 'dx')],
+    bindings: [
+      { name: 'dy', dtype },
+      { name: 'w', dtype: 'float32', width: 4 },
+      { name: 'dx', dtype: partType, access: 'read_write' },
+    ],
     rows: ig,
     columns,
     inner: og * taps,
     batches: batches(shape),
-    split: 1,
-    a,
+    split,
+    a: packedSide(shape, 'backward', 0),
     b,
-    store: `let sample = ${perSample ? 'zn' : `n / ${pixels}u`}; dx[(sample * ${inChannels}u + g * ${ig}u + m) * ${pixels}u + n % ${pixels}u] = ${stored('value', dtype, target)};`,
+    store: `let sample = ${perSample ? 'zn' : `n / ${pixels}u`}; dx[${partAt(split, batch * inChannels * pixels)}(sample * ${inChannels}u + g * ${ig}u + m) * ${pixels}u + n % ${pixels}u] = ${stored('value', partType, target)};`,
+    cut: cut ?? cutOf(ig, columns, og),
   })
 }
 
 /**
- * Whether kernels are better mixed as they are loaded. That reads all bases for every sample and tile of pixels, so it pays
+ * Whether kernels are better mixed as they are loaded, of bases that are packed already. That reads all bases for every sample and tile of pixels, so it pays
  * where one tile holds the image and there are at most two samples: B K reads of a kernel against K + 2 B.
  */
 export function mixesOnLoad({ target, batch, outSize }: ConvShape, numBases: number): boolean {
@@ -134,7 +231,7 @@ export function filterGradSplit(shape: ConvShape, samples: number): number {
   const [ig, og] = perGroup(shape)
   const pixels = shape.outSize[0] * shape.outSize[1]
   const inner = pixels * (shape.perSample ? 1 : samples)
-  return splitFor(og, ig * shape.kernelSize[0] * shape.kernelSize[1], inner, shape.attrs.groups * (shape.perSample ? samples : 1))
+  return splitFor(tilesOf(og, ig * shape.kernelSize[0] * shape.kernelSize[1], shape.attrs.groups * (shape.perSample ? samples : 1)), inner)
 }
 
 /**
@@ -147,12 +244,12 @@ export function filterGradTiledKernel(shape: ConvShape, samples: { readonly firs
   const [[H, W], pixels, taps] = [inSize, outSize[0] * outSize[1], kernelSize[0] * kernelSize[1]]
   const inner = pixels * (perSample ? 1 : samples.count)
   const columns = ig * taps
-  const a: Side = {
+  const a: ElementSide = {
     prepare: (m, j) => `${j === 0 ? zParts(shape) : ''} let okA${j} = ${m} < ${og}u; let atA${j} = g * ${og}u + ${m};`,
     atK: pixelOf('k', inner, outSize, perSample, 'K'),
     load: (j) => masked('dy', `((nK + ${samples.first}u) * ${outChannels}u + atA${j}) * ${pixels}u + pixelK`, `(inside & okA${j})`, shape),
   }
-  const b: Side = {
+  const b: ElementSide = {
     prepare: (n, j) => `let okB${j} = ${n} < ${columns}u; ${tapOf(n, kernelSize, taps, `B${j}`)} let y${j} = rB${j} * ${attrs.dilation[0]} - ${attrs.padding[0]}; let x${j} = sB${j} * ${attrs.dilation[1]} - ${attrs.padding[2]};`,
     atK: pixelOf('k', inner, outSize, perSample, 'K'),
     load: (j) => {

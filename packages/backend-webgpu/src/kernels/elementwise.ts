@@ -59,7 +59,7 @@ export const expressions: { readonly [K in Plain]: Expression } = {
   add: infix('+'),
   sub: infix('-'),
   mul: infix('*'),
-  div: infix('/'),
+  div: floatOrInt(sized('quotient'), infix('/')),
   min: floatOrInt(sized('smaller'), call('min')),
   max: floatOrInt(sized('larger'), call('max')),
   pow: sized('power'),

@@ -11,7 +11,7 @@ import { aggregateKernel } from './dynamic.ts'
 import { elementwiseKernel, expressions } from './elementwise.ts'
 import { reduceKernel } from './reduce.ts'
 import { packedProductKernel, packedSplit } from './registerGemm.ts'
-import { splitFor } from './tiledGemm.ts'
+import { splitFor, tilesOf } from './tiledGemm.ts'
 import { tileGrid, transformImagesKernel } from './winograd.ts'
 
 const software: Target = { f16: false, subgroups: false, kind: 'software', tiledMacs: 1, maxGroups: 65535, maxBindings: 8 }
@@ -110,7 +110,7 @@ test('ops that round once are computed in float16 where the adapter can', () => 
     @group(0) @binding(0) var<storage, read> in0: array<vec4<f16>>;
     @group(0) @binding(1) var<storage, read_write> out0: array<vec4<f16>>;
     fn isNan4(x: vec4<f32>) -> vec4<bool> { return (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u); }
-    fn largerHalf4(a: vec4<f16>, b: vec4<f16>) -> vec4<f16> { return select(select(a, b, b > a), b, isNan4(vec4<f32>(b))); }
+    fn largerHalf4(a: vec4<f16>, b: vec4<f16>) -> vec4<f16> { return select(select(select(a, b, b > a), b, isNan4(vec4<f32>(b))), a, isNan4(vec4<f32>(a))); }
     @compute @workgroup_size(64)
     fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
       let item = group.x * 64u + lane;
@@ -190,7 +190,7 @@ test('where subgroups can, one value of each goes through memory', () => {
     @group(0) @binding(0) var<storage, read> x: array<f32>;
     @group(0) @binding(1) var<storage, read_write> y: array<f32>;
     fn isNan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
-    fn larger(a: f32, b: f32) -> f32 { return select(select(a, b, b > a), b, isNan(b)); }
+    fn larger(a: f32, b: f32) -> f32 { return select(select(select(a, b, b > a), b, isNan(b)), a, isNan(a)); }
     var<workgroup> lanes: array<f32, 64>;
     @compute @workgroup_size(64)
     fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32, @builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) subgroups: u32, @builtin(subgroup_size) subgroupSize: u32, @builtin(subgroup_invocation_id) subgroupLane: u32) {
@@ -432,7 +432,7 @@ test('the phases of an input gradient share out pixels and taps', () => {
 })
 
 test('sums are cut where a card would be idle', () => {
-  expect([splitFor(64, 576, 8 * 784, 1), splitFor(512, 4608, 392, 1), splitFor(64, 64, 512, 1)]).toEqual([24, 1, 1])
+  expect([splitFor(tilesOf(64, 576, 1), 8 * 784), splitFor(tilesOf(512, 4608, 1), 392), splitFor(tilesOf(64, 64, 1), 512), splitFor(tilesOf(64, 64, 1), 300)]).toEqual([24, 1, 2, 1])
 })
 
 test('grids fold at the limit of a dimension', () => {

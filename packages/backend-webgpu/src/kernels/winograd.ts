@@ -187,15 +187,15 @@ function tileOf(grid: TileGrid, channels: number, fastest: 'tile' | 'channel'): 
   let n = item / ${channels * perImage}u;
   let tileAt = ${grid.perSample ? 't' : `n * ${perImage}u + t`};
   let z = ${grid.perSample ? 'n' : '0u'};
-  let row = i32(t / ${grid.columns}u) * 2; let column = i32(t % ${grid.columns}u) * 2;`
+  let row = i32(t / ${grid.columns}u) * ${grid.side}; let column = i32(t % ${grid.columns}u) * ${grid.side};`
 }
 
-// Where element 0 of a tile goes in an array [z, 16, ..], and how far apart the 16 are.
+// Where element 0 of a tile goes in an array [z, 16, ..] (36 for 16 with tiles of 4 x 4), and how far apart they are.
 function tilePlace(grid: TileGrid, channels: number, fastest: 'tile' | 'channel'): { readonly to: string; readonly apart: number } {
   const { tiles } = tileCounts(grid)
   const line = fastest === 'tile' ? 4 * Math.ceil(tiles / 4) : channels
   const apart = line * (fastest === 'tile' ? channels : tiles)
-  return { to: `z * ${16 * apart}u + ${fastest === 'tile' ? `c * ${line}u + tileAt` : `tileAt * ${line}u + c`}`, apart }
+  return { to: `z * ${pointsOf(grid.side) * apart}u + ${fastest === 'tile' ? `c * ${line}u + tileAt` : `tileAt * ${line}u + c`}`, apart }
 }
 
 /** WGSL that declares where the rows and columns of a patch lie (row0 ..., times the width) and whether inside of the image (rowOk0 ...). */
@@ -215,7 +215,7 @@ function patch(array: string, name: string, size: number, padding: readonly [num
   return [patchPlaces(size, padding, extent), ...elements].join('\n  ')
 }
 
-/** Images [N, C, H, W] that patches of 4 x 4 (from `padding` before each tile) or tiles of 2 x 2 are read from. */
+/** Images [N, C, H, W] that patches (from `padding` before each tile) or, for gradients, tiles of 2 x 2 are read from. */
 export interface Images {
   readonly channels: number
   readonly size: readonly [height: number, width: number]
@@ -228,8 +228,8 @@ export interface Images {
 /** V or X. Bindings: images, transformed. */
 export function transformImagesKernel(grid: TileGrid, { channels, size, first = 0, padding }: Images, fastest: 'tile' | 'channel'): Kernel {
   const { target, dtype, batch, rows, columns } = grid
-  const side = padding ? 4 : 2
-  const { code, elements } = both(padding ? inputRows[2] : tileRows, 'd', side)
+  const side = padding ? grid.side + 2 : grid.side
+  const { code, elements } = both(padding ? inputRows[grid.side] : tileRows, 'd', side)
   const { to, apart } = tilePlace(grid, channels, fastest)
   return itemKernel({
     label: padding ? 'winograd patches' : 'winograd tiles',
@@ -241,23 +241,27 @@ export function transformImagesKernel(grid: TileGrid, { channels, size, first = 
   ${patch('x', 'd', side, padding ?? [0, 0], size, (element) => loaded(element, dtype, target))}
   ${code}
   let to = ${to};
-  ${elements.flatMap((row, r) => row.map((value, q) => `v[to + ${(r * 4 + q) * apart}u] = ${value};`)).join('\n  ')}`,
+  ${elements.flat().map((value, e) => `v[to + ${e * apart}u] = ${value};`).join('\n  ')}`,
   })
 }
 
-/** y from its products. Bindings: p, y, bias where there is one. */
-export function winogradOutputKernel(grid: TileGrid, channels: number, [height, width]: readonly [number, number], bias: Bias): Kernel {
+/** y from its products, of which there are `parts` to be added up. Bindings: p, y, bias where there is one. */
+export function winogradOutputKernel(grid: TileGrid, channels: number, [height, width]: readonly [number, number], bias: Bias, parts: number = 1): Kernel {
   const { target, dtype, batch, rows, columns } = grid
-  const { code, elements } = both(outputRows[2], 'p', 4)
+  const { side } = grid
+  const patch = Array.from({ length: side + 2 }, (_, i) => i)
+  const { code, elements } = both(outputRows[side], 'p', patch.length)
   const { to, apart } = tilePlace(grid, channels, 'tile')
   const added = bias === 'none' ? '' : ` + ${loaded(bias === 'channel' ? 'bias[c]' : `bias[n * ${channels}u + c]`, dtype, target)}`
   const stores = elements.flatMap((line, r) =>
     line.map((value, q) => {
-      const guards = [...(r && height % 2 ? [`row + 1 < ${height}`] : []), ...(q && width % 2 ? [`column + 1 < ${width}`] : [])]
+      const guards = [...(r && height % side ? [`row + ${r} < ${height}`] : []), ...(q && width % side ? [`column + ${q} < ${width}`] : [])]
       const store = `y[at + ${r * width + q}] = ${stored(`${value}${added}`, dtype, target)};`
       return guards.length ? `if (${guards.join(' && ')}) { ${store} }` : store
     }),
   )
+  const size = tileCounts(grid).arrays * patch.length ** 2 * apart
+  const product = (at: number): string => Array.from({ length: parts }, (_, part) => `p[origin + ${part * size + at}u]`).join(' + ')
   return itemKernel({
     label: 'winograd output',
     target,
@@ -265,7 +269,7 @@ export function winogradOutputKernel(grid: TileGrid, channels: number, [height, 
     count: batch * channels * rows * columns,
     body: `  ${tileOf(grid, channels, 'tile')}
   let origin = ${to};
-  ${square.flatMap((r) => square.map((q) => `let p${r}_${q} = p[origin + ${(r * 4 + q) * apart}u];`)).join('\n  ')}
+  ${patch.flatMap((r) => patch.map((q) => `let p${r}_${q} = ${product((r * patch.length + q) * apart)};`)).join('\n  ')}
   ${code}
   let at = i32(n * ${channels}u + c) * ${height * width} + row * ${width} + column;
   ${stores.join('\n  ')}`,

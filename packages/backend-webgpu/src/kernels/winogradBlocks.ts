@@ -84,9 +84,11 @@ export function cheapestTiles(shape: ConvShape, direction: Direction): { readonl
   return costs.reduce((a, b) => (b.cost < a.cost ? b : a))
 }
 
-/** The tiles that a convolution takes: cards those that were tested there. */
+/** The tiles that a convolution takes. On cards the large ones, where there are enough of them for each kernel that is loaded. */
 export function sideFor(shape: ConvShape, direction: Direction): TileSide {
-  return shape.target.kind === 'software' ? cheapestTiles(shape, direction).side : 2
+  if (shape.target.kind === 'software') return cheapestTiles(shape, direction).side
+  const { tiles } = tileCounts(tileGrid(shape, direction === 'forward' ? shape.outSize : shape.inSize, 4))
+  return tiles >= 32 && fits(shape, 4) ? 4 : 2
 }
 
 function winogradCost(shape: ConvShape, direction: Direction, side: TileSide): number {

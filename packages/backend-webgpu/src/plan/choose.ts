@@ -55,8 +55,10 @@ export function candidates(pass: Pass, shape: ConvShape): readonly [Algorithm, .
 // large, which a sample with few tiles does not win back where each has a kernel of its own. With fewer channels the
 // transforms are most of the work; there the filter gradient still gains from 16 channels up.
 function winogradFirst(pass: Pass, shape: ConvShape): boolean {
-  if (shape.target.kind !== 'software') return false
   const channels = Math.min(shape.inChannels, shape.outChannels)
+  // On cards, as measured on one: the filter gradient loads its patches from far apart, which many channels win back, and
+  // gradients for each sample are larger transformed than not.
+  if (shape.target.kind === 'gpu') return pass === 'filterGrad' ? channels >= 128 && !shape.perSample : channels >= 16
   if (pass === 'filterGrad') return channels >= 16
   return channels >= 32 && cheapestTiles(shape, pass === 'forward' ? 'forward' : 'backward').cost < directCost(shape) + mixingCost(shape, weightSize(shape))
 }

@@ -1,4 +1,4 @@
-import { batchNorm, dynamicConv2d, gradients, trace, type Tensor } from '@dynconv/core'
+import { batchNorm, dynamicConv2d, gradients, GraphBuilder, ops, trace, type Tensor } from '@dynconv/core'
 import { expect, test } from 'vitest'
 import type { Target } from '../wgsl/kernel.ts'
 import type { Algorithm } from './choose.ts'
@@ -96,14 +96,18 @@ test('a processor takes Winograd where its saved products pay for transforms and
   expect(labels(28, 16)).toEqual(['aggregate', 'conv2d direct'])
 })
 
-test('for one small image kernels are mixed as they are loaded, on cards', () => {
-  const { graph } = trace((x, w, pi) => dynamicConv2d(x, w, pi, { padding: 1, form: 'kernels' }), {
-    inputs: [{ shape: [1, 16, 7, 7] }, { shape: [3, 16, 16, 3, 3] }, { shape: [1, 3] }],
-  })
-  const labels = (kind: Target['kind']): readonly string[] =>
-    lower(graph, { ...target, tiledMacs: 1, kind }).program.steps.map((step) => (step.kind === 'dispatch' ? step.kernel.label : 'copy'))
-  expect(labels('gpu')).toEqual(['dynamicConv2d tiled'])
-  expect(labels('software')).toEqual(['aggregate', 'conv2d direct'])
+test('on cards kernels of small images are mixed as they are loaded', () => {
+  const labels = (kind: Target['kind'], batch: number, channels: number, size: number): readonly string[] => {
+    const b = new GraphBuilder(ops)
+    const bases = b.readState('w', 'buffer', 'float32', [3, channels, channels, 3, 3])
+    b.output('y', dynamicConv2d(b.input('x', 'float32', [batch, channels, size, size]), bases, b.input('pi', 'float32', [batch, 3]), { padding: 1, form: 'kernels' }))
+    return lower(b.build(), { ...target, tiledMacs: 1, kind }).program.steps.map((step) => (step.kind === 'dispatch' ? step.kernel.label : 'copy'))
+  }
+  expect(labels('gpu', 1, 12, 7)).toEqual(['pack', 'dynamicConv2d tiled'])
+  expect(labels('gpu', 8, 12, 7)).toEqual(['pack', 'aggregate', 'conv2d tiled'])
+  expect(labels('software', 1, 12, 7)).toEqual(['pack', 'aggregate', 'conv2d direct'])
+  expect(labels('gpu', 8, 64, 14)).toEqual(['winograd kernels', 'winograd patches', 'winograd products', 'winograd output'])
+  expect(labels('gpu', 2, 64, 56)).toEqual(['winograd kernels', 'winograd patches', 'aggregate', 'winograd products', 'winograd output'])
 })
 
 // What is needed from the first step that touches it to the last.

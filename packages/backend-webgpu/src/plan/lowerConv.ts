@@ -9,13 +9,14 @@ import {
   convDirectKernel,
   type Direction,
   forwardAxis,
+  type Order,
   packedSize,
   packKernel,
   tileFor,
   unrollLimit,
 } from '../kernels/convDirect.ts'
 import { type Bias, type ConvShape, perGroup, weightSize } from '../kernels/convShape.ts'
-import { convTiledKernel, filterGradSplit, filterGradTiledKernel, inputGradTiledKernel, mixesOnLoad } from '../kernels/convTiled.ts'
+import { convTiledKernel, filterGradSplit, filterGradTiledKernel, inputGradTiledKernel, mixesOnLoad, tiledOrder, tiledSplit } from '../kernels/convTiled.ts'
 import { filterGradDirectKernel, type GradTile, gradTileFor } from '../kernels/filterGradDirect.ts'
 import { reduceKernel } from '../kernels/reduce.ts'
 import { convPlainKernel, filterGradPlainKernel, inputGradPlainKernel } from '../kernels/convPlain.ts'
@@ -27,7 +28,7 @@ import { denseLayout, permuteLayout } from '../wgsl/views.ts'
 import { type Algorithm, algorithmFor, type Pass } from './choose.ts'
 import type { Context } from './context.ts'
 import type { Operand } from './fuse.ts'
-import { winogradConv, winogradFilterGrad, winogradKernelGrad } from './lowerWinograd.ts'
+import { type TransformedKernels, winogradConv, winogradFilterGrad, winogradKernelGrad } from './lowerWinograd.ts'
 import type { Rules } from './rules.ts'
 import type { Value } from './program.ts'
 
@@ -58,18 +59,32 @@ const lastTwo = (shape: readonly number[]): readonly [number, number] => [shape.
 interface Weights {
   /** [O, I/g, kh, kw], or [B, O, I/g, kh, kw]. */
   readonly dense: () => Value
-  /** Packed for the direct kernels. */
-  readonly packed: (direction: Direction) => Value
+  /** Packed for the direct and the tiled kernels. */
+  readonly packed: (direction: Direction, order?: Order) => Value
   /** Transformed for Winograd's. */
   readonly transformed: (direction: Direction, side: TileSide) => Value
   /** What mixtures are made of. */
-  readonly mixture?: { readonly bases: Value; readonly pi: Value; readonly numBases: number }
+  readonly mixture?: {
+    /** Whether the bases, and what is made of them, are the same in every run. */
+    readonly fixed: boolean
+    readonly packed: (direction: Direction, order: Order) => Value
+    readonly transformed: (direction: Direction, side: TileSide) => Value
+    readonly pi: Value
+    readonly numBases: number
+  }
 }
 
 // `count` kernels, packed or transformed; once for all who want the same.
-function packedOf(context: Context, shape: ConvShape, w: Value, direction: Direction, count: number): Value {
+function packedOf(context: Context, shape: ConvShape, w: Value, { direction, order = 'channel' }: Packing, count: number): Value {
   const size = packedSize(shape, direction)
-  return context.once(`packed ${direction} ${shape.attrs.groups}`, w, () => context.result({ dtype: 'float32', shape: [count, size, 4] }, [w], () => packKernel(shape, direction, count)))
+  return context.once(`packed ${direction} ${order} ${shape.attrs.groups}`, w, () =>
+    context.result({ dtype: 'float32', shape: [count, size, 4] }, [w], () => packKernel(shape, direction, count, order)),
+  )
+}
+
+interface Packing {
+  readonly direction: Direction
+  readonly order?: Order | undefined
 }
 
 function transformedOf(context: Context, shape: ConvShape, w: Value, direction: Direction, side: TileSide, count: number): Value {
@@ -82,7 +97,7 @@ function transformedOf(context: Context, shape: ConvShape, w: Value, direction: 
 function shared(context: Context, shape: ConvShape, w: Value): Weights {
   return {
     dense: () => w,
-    packed: (direction) => packedOf(context, shape, w, direction, 1),
+    packed: (direction, order) => packedOf(context, shape, w, { direction, order }, 1),
     transformed: (direction, side) => transformedOf(context, shape, w, direction, side, 1),
   }
 }
@@ -96,13 +111,19 @@ function mixed(context: Context, shape: ConvShape, bases: Value, pi: Value): Wei
   const mix = (of: Value, kernelSize: number): Value => mixedKernels(context, { ...mixtureOf(shape, bases), dtype: of.dtype, size: kernelSize }, of, pi)
   return {
     dense: () => mix(bases, size),
-    packed: (direction) => {
+    packed: (direction, order) => {
       const packed = packedSize(shape, direction)
-      if (dtype === 'float32' && context.isFixed(bases)) return mix(packedOf(context, shape, bases, direction, numBases), packed * 4)
-      if (numBases > maxRegisterBases) return packedOf(context, shape, mix(bases, size), direction, shape.batch)
-      return context.result({ dtype: 'float32', shape: [shape.batch, packed, 4] }, [bases, pi], () => aggregatePackedKernel(shape, direction, numBases))
+      if (dtype === 'float32' && context.isFixed(bases)) return mix(packedOf(context, shape, bases, { direction, order }, numBases), packed * 4)
+      if (numBases > maxRegisterBases) return packedOf(context, shape, mix(bases, size), { direction, order }, shape.batch)
+      return context.result({ dtype: 'float32', shape: [shape.batch, packed, 4] }, [bases, pi], () => aggregatePackedKernel(shape, direction, numBases, order))
     },
-    mixture: { bases, pi, numBases },
+    mixture: {
+      fixed: context.isFixed(bases),
+      packed: (direction, order) => packedOf(context, shape, bases, { direction, order }, numBases),
+      transformed: (direction, side) => transformedOf(context, shape, bases, direction, side, numBases),
+      pi,
+      numBases,
+    },
     transformed: (direction, side) => mix(transformedOf(context, shape, bases, direction, side, numBases), transformedSize(shape, direction, side)),
   }
 }
@@ -111,6 +132,13 @@ function mixedKernels(context: Context, mixture: Mixture, bases: Value, pi: Valu
   const { dtype, batch, numBases, size } = mixture
   if (numBases <= maxRegisterBases) return context.result({ dtype, shape: [batch, size] }, [bases, pi], () => aggregateKernel(mixture))
   return product(context, pi, context.view(bases, denseLayout([numBases, size])), batch, numBases, size)
+}
+
+function transformedKernels({ transformed, mixture }: Weights, direction: Direction, side: TileSide): TransformedKernels {
+  return {
+    u: () => transformed(direction, side),
+    mixture: mixture && { u: () => mixture.transformed(direction, side), pi: mixture.pi, numBases: mixture.numBases },
+  }
 }
 
 function chosen(context: Context, pass: Pass, shape: ConvShape): Algorithm {
@@ -128,7 +156,7 @@ function forward(context: Context, shape: ConvShape, x: Value, weights: Weights,
   const algorithm = chosen(context, 'forward', shape)
   if (algorithm === 'winograd') {
     const side = sideFor(shape, 'forward')
-    winogradConv(context, shape, { direction: 'forward', side, x, u: weights.transformed('forward', side) }, y, bias)
+    winogradConv(context, shape, { direction: 'forward', side, x, kernels: transformedKernels(weights, 'forward', side) }, y, bias)
     return y
   }
   if (algorithm === 'direct') {
@@ -137,12 +165,16 @@ function forward(context: Context, shape: ConvShape, x: Value, weights: Weights,
     context.dispatch(convDirectKernel({ shape, direction: 'forward', rows, columns, tile, bias: bias.kind }), x, weights.packed('forward'), y, ...rest)
     return y
   }
-  const { mixture } = weights
-  if (algorithm === 'tiled' && mixture && mixesOnLoad(shape, mixture.numBases)) {
-    context.dispatch(convTiledKernel(shape, bias.kind, mixture.numBases), x, mixture.bases, y, mixture.pi, ...rest)
+  if (algorithm === 'plain') {
+    context.dispatch(convPlainKernel(shape, bias.kind), x, weights.dense(), y, ...rest)
     return y
   }
-  context.dispatch(algorithm === 'tiled' ? convTiledKernel(shape, bias.kind) : convPlainKernel(shape, bias.kind), x, weights.dense(), y, ...rest)
+  const { mixture } = weights
+  const order = tiledOrder(shape, 'forward')
+  const split = tiledSplit(shape, 'forward')
+  const numBases = mixture?.fixed && mixesOnLoad(shape, mixture.numBases) ? mixture.numBases : 0
+  const operands = mixture && numBases > 0 ? { w: mixture.packed('forward', order), more: [mixture.pi, ...rest] } : { w: weights.packed('forward', order), more: rest }
+  inParts(context, split, y, (to) => context.dispatch(convTiledKernel(shape, bias.kind, { numBases, split }), x, operands.w, to, ...operands.more))
   return y
 }
 
@@ -152,11 +184,17 @@ function inputGrad(context: Context, shape: ConvShape, dy: Value, weights: Weigh
   const algorithm = chosen(context, 'inputGrad', shape)
   if (algorithm === 'winograd') {
     const side = sideFor(shape, 'backward')
-    winogradConv(context, shape, { direction: 'backward', side, x: dy, u: weights.transformed('backward', side) }, dx, { kind: 'none' })
+    winogradConv(context, shape, { direction: 'backward', side, x: dy, kernels: transformedKernels(weights, 'backward', side) }, dx, { kind: 'none' })
     return dx
   }
-  if (algorithm !== 'direct') {
-    context.dispatch(algorithm === 'tiled' ? inputGradTiledKernel(shape) : inputGradPlainKernel(shape), dy, weights.dense(), dx)
+  if (algorithm === 'plain') {
+    context.dispatch(inputGradPlainKernel(shape), dy, weights.dense(), dx)
+    return dx
+  }
+  if (algorithm === 'tiled') {
+    const split = tiledSplit(shape, 'backward')
+    const w = weights.packed('backward', tiledOrder(shape, 'backward'))
+    inParts(context, split, dx, (to) => context.dispatch(inputGradTiledKernel(shape, { split }), dy, w, to))
     return dx
   }
   const packed = weights.packed('backward')
@@ -185,16 +223,21 @@ function filterGrad(context: Context, shape: ConvShape, x: Value, dy: Value, sam
   }
   const split = tile ? directSplit(shape, samples.count, tile) : filterGradSplit(shape, samples.count)
   const kernel = tile ? filterGradDirectKernel(shape, samples, tile, split) : filterGradTiledKernel(shape, samples, split)
-  if (split === 1) {
-    context.dispatch(kernel, x, dy, dw)
-    return dw
-  }
-  const size = sizeOf(type.shape)
-  const parts = context.tensor('float32', [split, size])
-  context.dispatch(kernel, x, dy, parts)
-  const layout = denseLayout([split, size])
-  context.dispatch(reduceKernel({ target: context.target, op: 'reduceSum', dtype: 'float32', layout, axes: [0], result: type.dtype }), parts, dw)
+  inParts(context, split, dw, (to) => context.dispatch(kernel, x, dy, to))
   return dw
+}
+
+// A dense result that `dispatch` writes, or whose `split` parts in float32 it writes, [split, size], which are then added up.
+function inParts(context: Context, split: number, result: Value, dispatch: (to: Value) => void): void {
+  if (split === 1) {
+    dispatch(result)
+    return
+  }
+  const size = sizeOf(result.layout.shape)
+  const parts = context.tensor('float32', [split, size])
+  dispatch(parts)
+  const layout = denseLayout([split, size])
+  context.dispatch(reduceKernel({ target: context.target, op: 'reduceSum', dtype: 'float32', layout, axes: [0], result: result.dtype }), parts, result)
 }
 
 // Few weights make few invocations: then the batch is cut, so that there is something to do for several cores.

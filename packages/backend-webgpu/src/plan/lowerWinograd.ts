@@ -5,7 +5,7 @@ import { type Direction, unrollLimit } from '../kernels/convDirect.ts'
 import type { Bias, ConvShape } from '../kernels/convShape.ts'
 import { contractKernel, contractParts, sumRowsKernel } from '../kernels/dynamic.ts'
 import { type PackedProduct, packedProductKernel, packedSplit } from '../kernels/registerGemm.ts'
-import { packedTiledKernel } from '../kernels/tiledGemm.ts'
+import { maxSharedQuads, mixedProductsKernel, mixedSplit, packedTiledKernel, splitFor, tilesOf } from '../kernels/tiledGemm.ts'
 import {
   type Images,
   kernelGradientKernel,
@@ -20,6 +20,7 @@ import {
   winogradOutputKernel,
 } from '../kernels/winograd.ts'
 import { blockedOutputKernel, blockedPatchesKernel, blockedProductsKernel, blocksFor, patchesSize } from '../kernels/winogradBlocks.ts'
+import type { Target } from '../wgsl/kernel.ts'
 import type { Context } from './context.ts'
 import type { Value } from './program.ts'
 
@@ -38,16 +39,24 @@ function product(context: Context, a: Value, b: Value, what: Omit<PackedProduct,
 function transformed(context: Context, grid: TileGrid, images: Images, x: Value, fastest: 'tile' | 'channel'): Value {
   const { tiles, arrays } = tileCounts(grid)
   const line = fastest === 'tile' ? [images.channels, Math.ceil(tiles / 4) * 4] : [tiles, images.channels]
-  const v = context.tensor('float32', [arrays, 16, ...line])
+  const v = context.tensor('float32', [arrays, pointsOf(grid.side), ...line])
   context.dispatch(transformImagesKernel(grid, images, fastest), x, v)
   return v
 }
 
-/** y = x * w + bias, or dx from dy, into `y`; `u` holds the transformed kernels of `direction`. */
+/** The transformed kernels of a direction and a side. */
+export interface TransformedKernels {
+  /** U: of all samples, or of each. */
+  readonly u: () => Value
+  /** What the samples' are mixed of. */
+  readonly mixture?: { readonly u: () => Value; readonly pi: Value; readonly numBases: number } | undefined
+}
+
+/** y = x * w + bias, or dx from dy, into `y`. */
 export function winogradConv(
   context: Context,
   shape: ConvShape,
-  { direction, side, x, u }: { readonly direction: Direction; readonly side: TileSide; readonly x: Value; readonly u: Value },
+  { direction, side, x, kernels }: { readonly direction: Direction; readonly side: TileSide; readonly x: Value; readonly kernels: TransformedKernels },
   y: Value,
   bias: { readonly kind: Bias; readonly value?: Value },
 ): void {
@@ -60,6 +69,7 @@ export function winogradConv(
   const images = { channels: summed, size: from, padding }
   const rest = bias.value ? [bias.value] : []
   if (context.target.kind === 'software') {
+    const u = kernels.u()
     const blocks = blocksFor(context.target, tiles, computed, unrollLimit(shape))
     const v = context.tensor('float32', [patchesSize(grid, summed, blocks), 4])
     context.dispatch(blockedPatchesKernel(grid, images, blocks), x, v)
@@ -69,15 +79,38 @@ export function winogradConv(
     return
   }
   const v = transformed(context, grid, images, x, 'tile')
-  const p = product(context, u, v, {
-    label: 'winograd products',
-    batches: 16 * arrays,
-    rows: computed,
-    columns: tiles,
-    inner: summed,
-    split: 1,
-  })
-  context.dispatch(winogradOutputKernel(grid, computed, to, bias.kind), p, y, ...rest)
+  const points = pointsOf(side)
+  const size = { label: 'winograd products', batches: points * arrays, rows: computed, columns: tiles, inner: summed }
+  const { value: p, split } = cardProducts(context, kernels, v, size, { points, samples: arrays })
+  context.dispatch(winogradOutputKernel(grid, computed, to, bias.kind, split), p, y, ...rest)
+}
+
+// The products on a card. A sample with few tiles has less to multiply than kernels to mix: these are then mixed as they are
+// loaded, once for all samples where a workgroup can take them all.
+function cardProducts(
+  context: Context,
+  { u, mixture }: TransformedKernels,
+  v: Value,
+  size: Omit<PackedProduct, 'target' | 'split'>,
+  { points, samples }: { readonly points: number; readonly samples: number },
+): { readonly value: Value; readonly split: number } {
+  const { target } = context
+  const { rows, columns, inner, batches } = size
+  const quads = Math.ceil(columns / 4)
+  const least = 128
+  const result = (split: number): Value => context.tensor('float32', [split, batches, rows, quads * 4])
+  const mixed = mixture && mixture.numBases <= 8 && mixture.pi.dtype === 'float32' ? { numBases: mixture.numBases, points, samples } : undefined
+  if (mixture && mixed && quads <= maxSharedQuads && samples > 2) {
+    const split = mixedSplit(size, { points, samples })
+    const value = result(split)
+    context.dispatch(mixedProductsKernel({ target, ...size, split }, mixed), mixture.u(), v, value, mixture.pi)
+    return { value, split }
+  }
+  const split = splitFor(tilesOf(rows, columns, batches), inner, least)
+  const value = result(split)
+  if (mixture && mixed && quads <= 16) context.dispatch(packedTiledKernel({ target, ...size, split }, mixed), mixture.u(), v, value, mixture.pi)
+  else context.dispatch(packedTiledKernel({ target, ...size, split }), u(), v, value)
+  return { value, split }
 }
 
 /** Samples, from `first` on. */
@@ -94,8 +127,12 @@ function transformedGradient(context: Context, shape: ConvShape, x: Value, dy: V
   const patches = transformed(context, grid, { channels: shape.inChannels, size: shape.inSize, first, padding: [top, left] }, x, 'channel')
   const tilesOfDy = transformed(context, grid, { channels: shape.outChannels, size: shape.outSize, first }, dy, 'channel')
   const size = { rows: shape.inChannels, columns: shape.outChannels, inner: tiles, batches: 16 * arrays }
-  const split = shape.perSample ? 1 : packedSplit(size, enoughInvocations)
+  const split = shape.perSample ? 1 : gradientSplit(context.target, size)
   return { u: product(context, patches, tilesOfDy, { label: 'winograd gradient products', ...size, split }), split }
+}
+
+function gradientSplit({ kind }: Target, size: Pick<PackedProduct, 'rows' | 'columns' | 'inner' | 'batches'>): number {
+  return kind === 'gpu' ? splitFor(tilesOf(size.rows, size.columns, size.batches), size.inner, 128) : packedSplit(size, enoughInvocations)
 }
 
 /** dW of these samples, summed or each. */

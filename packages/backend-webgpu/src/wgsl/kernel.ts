@@ -136,14 +136,24 @@ const library: Readonly<Record<string, string>> = {
   return bitcast<f32>(sign | bitcast<u32>(small));
 }`,
   half4: 'fn half4(x: vec4<f32>) -> vec4<f32> { return vec4<f32>(half(x.x), half(x.y), half(x.z), half(x.w)); }',
-  smaller: 'fn smaller(a: f32, b: f32) -> f32 { return select(select(a, b, b < a), b, isNan(b)); }',
-  larger: 'fn larger(a: f32, b: f32) -> f32 { return select(select(a, b, b > a), b, isNan(b)); }',
-  smaller4: 'fn smaller4(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> { return select(select(a, b, b < a), b, isNan4(b)); }',
-  larger4: 'fn larger4(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> { return select(select(a, b, b > a), b, isNan4(b)); }',
-  smallerHalf: 'fn smallerHalf(a: f16, b: f16) -> f16 { return select(select(a, b, b < a), b, isNan(f32(b))); }',
-  largerHalf: 'fn largerHalf(a: f16, b: f16) -> f16 { return select(select(a, b, b > a), b, isNan(f32(b))); }',
-  smallerHalf4: 'fn smallerHalf4(a: vec4<f16>, b: vec4<f16>) -> vec4<f16> { return select(select(a, b, b < a), b, isNan4(vec4<f32>(b))); }',
-  largerHalf4: 'fn largerHalf4(a: vec4<f16>, b: vec4<f16>) -> vec4<f16> { return select(select(a, b, b > a), b, isNan4(vec4<f32>(b))); }',
+  // A comparison and a choice alone become one instruction on some cards, which leaves NaN out.
+  smaller: 'fn smaller(a: f32, b: f32) -> f32 { return select(select(select(a, b, b < a), b, isNan(b)), a, isNan(a)); }',
+  larger: 'fn larger(a: f32, b: f32) -> f32 { return select(select(select(a, b, b > a), b, isNan(b)), a, isNan(a)); }',
+  smaller4: 'fn smaller4(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> { return select(select(select(a, b, b < a), b, isNan4(b)), a, isNan4(a)); }',
+  larger4: 'fn larger4(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> { return select(select(select(a, b, b > a), b, isNan4(b)), a, isNan4(a)); }',
+  smallerHalf: 'fn smallerHalf(a: f16, b: f16) -> f16 { return select(select(select(a, b, b < a), b, isNan(f32(b))), a, isNan(f32(a))); }',
+  largerHalf: 'fn largerHalf(a: f16, b: f16) -> f16 { return select(select(select(a, b, b > a), b, isNan(f32(b))), a, isNan(f32(a))); }',
+  smallerHalf4: 'fn smallerHalf4(a: vec4<f16>, b: vec4<f16>) -> vec4<f16> { return select(select(select(a, b, b < a), b, isNan4(vec4<f32>(b))), a, isNan4(vec4<f32>(a))); }',
+  largerHalf4: 'fn largerHalf4(a: vec4<f16>, b: vec4<f16>) -> vec4<f16> { return select(select(select(a, b, b > a), b, isNan4(vec4<f32>(b))), a, isNan4(vec4<f32>(a))); }',
+  // By denominators from 2^126 on engines may divide as they like (WGSL 15.7.4), and cards give 0: a quarter of both is as good.
+  quotient: `fn quotient(a: f32, b: f32) -> f32 {
+  let scale = select(1.0, 0.25, (bitcast<u32>(b) & 0x7fffffffu) >= 0x7e800000u);
+  return (a * scale) / (b * scale);
+}`,
+  quotient4: `fn quotient4(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
+  let scale = select(vec4<f32>(1.0), vec4<f32>(0.25), (bitcast<vec4<u32>>(b) & vec4<u32>(0x7fffffffu)) >= vec4<u32>(0x7e800000u));
+  return (a * scale) / (b * scale);
+}`,
   // Engines need not know of NaN and infinity here, and some do not.
   exponential: 'fn exponential(x: f32) -> f32 { return select(exp(x), x, isNan(x)); }',
   exponential4: 'fn exponential4(x: vec4<f32>) -> vec4<f32> { return select(exp(x), x, isNan4(x)); }',
