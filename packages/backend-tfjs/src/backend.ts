@@ -44,6 +44,11 @@ export interface TfjsOptions {
   readonly probe?: boolean
   /** Whether TensorFlow may print what it thinks about at start; false unless given. */
   readonly verbose?: boolean
+  /**
+   * Whether cards may compute convolutions and products of float32 in TF32, which is faster and keeps 10 bits of the fraction; false
+   * unless given. It holds for the process, from the first native engine on, unless `NVIDIA_TF32_OVERRIDE` is set.
+   */
+  readonly tf32?: boolean
 }
 
 /**
@@ -69,7 +74,7 @@ let starting: Promise<unknown> = Promise.resolve()
 // `set`: the engine that the given tf had when it was given; another backend at work may have switched to its own since.
 async function start(options: TfjsOptions, set: string | undefined): Promise<Backend> {
   if (options.tf && options.engine) throw new GraphError('tfjs: give either tf or engine, not both')
-  const { tf, engine, refusals } = options.tf ? await given(options.tf, set) : await loadTf(options.engine, { verbose: options.verbose ?? false })
+  const { tf, engine, refusals } = options.tf ? await given(options.tf, set) : await loadTf(options.engine, { verbose: options.verbose ?? false, tf32: options.tf32 ?? false })
   const ledger = new MemoryLedger()
   const wanted = options.executor ?? (engine === 'tensorflow' ? 'program' : 'composed')
   const executor = wanted === 'program' ? await programOn(tf, engine, ledger, options.probe ?? true) : await composedExecutor(tf, engine, ledger)

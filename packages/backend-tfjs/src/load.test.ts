@@ -7,7 +7,7 @@ import { BackendUnavailableError, GraphError, tensor, trace } from '@dynconv/cor
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { tfjs } from './backend.ts'
 import { type EngineName, engineNames, loadTf } from './load.ts'
-import { explanation, shimUtil, type UtilModule } from './native/load.node.ts'
+import { explanation, nativeEnvironment, shimUtil, type UtilModule } from './native/load.node.ts'
 import { nativeEngine } from './testing/engines.ts'
 
 describe('why a native package does not load', () => {
@@ -57,6 +57,12 @@ test.each(nativeEngine === undefined ? [] : [nativeEngine])('%s trains on Node 2
 test('engines are tried from the fastest on, and an unknown one is refused', async () => {
   expect(engineNames).toEqual(['tfjs-node-gpu', 'tfjs-node', 'wasm', 'cpu'])
   await expect(loadTf('webgl' as EngineName, { verbose: false })).rejects.toThrow('engine must be tfjs-node-gpu, tfjs-node, wasm, cpu, got webgl')
+})
+
+test('float32 is float32 on cards too unless told otherwise, and TensorFlow is quiet unless told otherwise', () => {
+  const usual = { TF_ENABLE_ONEDNN_OPTS: '1', TF_FORCE_GPU_ALLOW_GROWTH: 'true', NVIDIA_TF32_OVERRIDE: '0', TF_CPP_MIN_LOG_LEVEL: '3' }
+  expect(nativeEnvironment({ verbose: false })).toEqual(usual)
+  expect(nativeEnvironment({ verbose: true, tf32: true })).toEqual({ TF_ENABLE_ONEDNN_OPTS: '1', TF_FORCE_GPU_ALLOW_GROWTH: 'true', NVIDIA_TF32_OVERRIDE: '1' })
 })
 
 test('without a choice one of them starts, and says which and why not those before it', async () => {

@@ -10,9 +10,11 @@ export type EngineName = 'tfjs-node-gpu' | 'tfjs-node' | 'wasm' | 'cpu'
 /** In the order in which they are tried: the fastest first. */
 export const engineNames: readonly EngineName[] = ['tfjs-node-gpu', 'tfjs-node', 'wasm', 'cpu']
 
-/** How to load. */
+/** How to load. What native engines are told holds for the whole process: TensorFlow asks once. */
 export interface LoadOptions {
   readonly verbose: boolean
+  /** Whether cards may take TF32 for float32 in convolutions and products; false unless given. */
+  readonly tf32?: boolean
 }
 
 /** A TensorFlow.js with its engine set, and why those before it were passed over. */

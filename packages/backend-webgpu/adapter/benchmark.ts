@@ -125,7 +125,7 @@ async function contest(layer: Layer, tf: Awaited<ReturnType<typeof startTfjs>> |
   }
   const gigaflop = (2 * 9 * batch * channels ** 2 * size ** 2) / 1e9
   const of = (name: string): number => times.get(name) ?? Number.NaN
-  for (const { name, details } of own) say(`${title} ${name.padEnd(7)} ${of(name).toFixed(1)} ms (${((gigaflop / of(name)) * 1000).toFixed(1)} GFLOP/s), ${details}`)
+  for (const { name, details } of own) say(`${title} ${name.padEnd(7)} ${of(name).toFixed(of(name) < 10 ? 3 : 1)} ms (${((gigaflop / of(name)) * 1000).toFixed(1)} GFLOP/s), ${details}`)
   const clocks = new Map<string, number>()
   if (ceilings) {
     for (let round = 0; round < Number(options.rounds); round++) {

@@ -6,21 +6,28 @@ import { createRequire } from 'node:module'
 import { dirname } from 'node:path'
 import { BackendUnavailableError } from '@dynconv/core'
 import type { Tf } from '../composed/tf.ts'
-
-// Read by TensorFlow when it is loaded; what the user has set stays.
-// - oneDNN's kernels are off by default on processors without AVX-512, where they train 1.3 to 1.8 times as fast.
-// - Without growth the first program takes the whole memory of the card.
-const settings: Readonly<Record<string, string>> = { TF_ENABLE_ONEDNN_OPTS: '1', TF_FORCE_GPU_ALLOW_GROWTH: 'true' }
-// 3: only what ends the process. Errors come back as exceptions; those at start say that there are two registries of CUDA.
-const quiet: Readonly<Record<string, string>> = { TF_CPP_MIN_LOG_LEVEL: '3' }
+import type { LoadOptions } from '../load.ts'
 
 /**
- * Loads a native TensorFlow.js and makes its engine the one that is set.
+ * The variables that TensorFlow and NVIDIA's libraries read when they are loaded.
+ * - oneDNN's kernels are off by default on processors without AVX-512, where they train 1.3 to 1.8 times as fast.
+ * - Without growth the first program takes the whole memory of the card.
+ * - TF32 keeps 10 of 23 bits of what convolutions and products read, which is not float32.
+ * - Log level 3: only what ends the process. Errors come back as exceptions; those at start say that there are two registries of
+ *   CUDA.
+ */
+export function nativeEnvironment({ verbose, tf32 = false }: LoadOptions): Readonly<Record<string, string>> {
+  const settings = { TF_ENABLE_ONEDNN_OPTS: '1', TF_FORCE_GPU_ALLOW_GROWTH: 'true', NVIDIA_TF32_OVERRIDE: tf32 ? '1' : '0' }
+  return verbose ? settings : { ...settings, TF_CPP_MIN_LOG_LEVEL: '3' }
+}
+
+/**
+ * Loads a native TensorFlow.js and makes its engine the one that is set. Variables of the environment that the user has set stay.
  *
  * @throws BackendUnavailableError that says what is missing and which command brings it
  */
-export async function loadNativeTf(name: 'tfjs-node-gpu' | 'tfjs-node', options: { readonly verbose: boolean }): Promise<Tf> {
-  for (const [key, value] of Object.entries({ ...settings, ...(options.verbose ? {} : quiet) })) process.env[key] ??= value
+export async function loadNativeTf(name: 'tfjs-node-gpu' | 'tfjs-node', options: LoadOptions): Promise<Tf> {
+  for (const [key, value] of Object.entries(nativeEnvironment(options))) process.env[key] ??= value
   const require = createRequire(import.meta.url)
   shimUtil(require('node:util') as UtilModule)
   try {

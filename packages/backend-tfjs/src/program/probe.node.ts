@@ -42,7 +42,8 @@ const gathered = 0.75
 export function probingForms(platform: ProbePlatform): Forms {
   const { device, version, leastMacs = 2 ** 24 } = platform
   const listed = platform.candidates ?? ((layer) => candidates(layer, device))
-  const machine = [recipe, version, device, cpus()[0]?.model ?? '', cpus().length, process.env['TF_ENABLE_ONEDNN_OPTS'] ?? '', process.env['TF_NUM_INTRAOP_THREADS'] ?? ''].join(' ')
+  const settings = ['TF_ENABLE_ONEDNN_OPTS', 'TF_NUM_INTRAOP_THREADS', 'NVIDIA_TF32_OVERRIDE'].map((name) => process.env[name] ?? '')
+  const machine = [recipe, version, device, cpus()[0]?.model ?? '', cpus().length, ...settings].join(' ')
   const found = new Findings('file' in platform ? platform.file : path.join(userCacheFolder(), 'tfjs-forms.json'))
   const choose =
     <K extends FormKind>(kind: K) =>

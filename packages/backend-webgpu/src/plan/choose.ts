@@ -56,9 +56,9 @@ export function candidates(pass: Pass, shape: ConvShape): readonly [Algorithm, .
 // transforms are most of the work; there the filter gradient still gains from 16 channels up.
 function winogradFirst(pass: Pass, shape: ConvShape): boolean {
   const channels = Math.min(shape.inChannels, shape.outChannels)
-  // On cards, as measured on one: the filter gradient loads its patches from far apart, which many channels win back, and
-  // gradients for each sample are larger transformed than not.
-  if (shape.target.kind === 'gpu') return pass === 'filterGrad' ? channels >= 128 && !shape.perSample : channels >= 16
+  // On cards, as measured on one: three dispatches for one pay from about 10 us of work on; the filter gradient loads its patches
+  // from far apart, which many channels win back; and gradients for each sample are larger transformed than not.
+  if (shape.target.kind === 'gpu') return convMacs(shape) >= 2 ** 26 && channels >= 16 && (pass !== 'filterGrad' || (channels >= 128 && !shape.perSample))
   if (pass === 'filterGrad') return channels >= 16
   return channels >= 32 && cheapestTiles(shape, pass === 'forward' ? 'forward' : 'backward').cost < directCost(shape) + mixingCost(shape, weightSize(shape))
 }

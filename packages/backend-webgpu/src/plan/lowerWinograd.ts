@@ -85,8 +85,11 @@ export function winogradConv(
   context.dispatch(winogradOutputKernel(grid, computed, to, bias.kind, split), p, y, ...rest)
 }
 
-// The products on a card. A sample with few tiles has less to multiply than kernels to mix: these are then mixed as they are
-// loaded, once for all samples where a workgroup can take them all.
+// The most vec4s of a sample's tiles with which kernels are mixed as they are loaded, which every 16 of them do anew.
+const maxMixedQuads = 64
+
+// The products on a card. Kernels are mixed as they are loaded, once for all samples where a workgroup can take them all; only
+// those of large images are mixed before.
 function cardProducts(
   context: Context,
   { u, mixture }: TransformedKernels,
@@ -108,7 +111,7 @@ function cardProducts(
   }
   const split = splitFor(tilesOf(rows, columns, batches), inner, least)
   const value = result(split)
-  if (mixture && mixed && quads <= 16) context.dispatch(packedTiledKernel({ target, ...size, split }, mixed), mixture.u(), v, value, mixture.pi)
+  if (mixture && mixed && quads <= maxMixedQuads) context.dispatch(packedTiledKernel({ target, ...size, split }, mixed), mixture.u(), v, value, mixture.pi)
   else context.dispatch(packedTiledKernel({ target, ...size, split }), u(), v, value)
   return { value, split }
 }
