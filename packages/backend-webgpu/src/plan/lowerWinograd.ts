@@ -85,11 +85,11 @@ export function winogradConv(
   context.dispatch(winogradOutputKernel(grid, computed, to, bias.kind, split), p, y, ...rest)
 }
 
-// The most vec4s of a sample's tiles with which kernels are mixed as they are loaded, which every 16 of them do anew.
-const maxMixedQuads = 64
+// The most vec4s of a sample's tiles with which kernels are mixed as they are loaded: what one workgroup takes.
+const maxMixedQuads = 16
 
-// The products on a card. Kernels are mixed as they are loaded, once for all samples where a workgroup can take them all; only
-// those of large images are mixed before.
+// The products on a card. A sample with few tiles has less to multiply than kernels to mix: these are then mixed as they are
+// loaded, once for all samples where a workgroup can take them all.
 function cardProducts(
   context: Context,
   { u, mixture }: TransformedKernels,
