@@ -6,7 +6,7 @@ import { OnnxBackend, plainLayouts } from '../backend.ts'
 import type { Engine } from '../session.ts'
 import { startBlocked } from '../testing/blocked.ts'
 import { compare, graphOf, randn } from '../testing/compare.ts'
-import { channelsTogether } from './convPerSample.ts'
+import { channelsTogether, samplesTogether } from './convPerSample.ts'
 import { type ConvCase, convCase } from './support.ts'
 
 let engine: Engine
@@ -36,8 +36,18 @@ test('large kernels over small images are mixed in pieces of as many channels as
   expect(changing(16)).toBe(64)
 })
 
-const [batch, channels, numBases] = [8, 256, 2]
-const inputs = [
+test('a piece of a large batch has the kernels of some samples only', () => {
+  expect(samplesTogether(caseOf(8, 512, 7), 64)).toBe(8)
+  expect(samplesTogether(caseOf(64, 512, 4), 64)).toBe(8)
+  expect(samplesTogether(caseOf(64, 256, 4), 64)).toBe(16)
+  expect(samplesTogether(caseOf(24, 512, 4), 64)).toBe(12)
+  // Not cut into halves of four samples; nor where all channels are mixed together.
+  expect(samplesTogether(caseOf(17, 512, 4), 64)).toBe(17)
+  expect(samplesTogether(caseOf(64, 512, 4), 512)).toBe(64)
+})
+
+const [channels, numBases] = [256, 2]
+const inputsOf = (batch: number) => [
   randn([batch, channels, 3, 3], 1),
   randn([numBases, channels, channels, 3, 3], 2),
   randn([batch, numBases], 3),
@@ -48,12 +58,16 @@ const inputs = [
 const forward = (x: Tensor, bases: Tensor, pi: Tensor, bias: Tensor): Tensor => dynamicConv2d(x, bases, pi, { padding: 1, bias, form: 'kernels' })
 type Rest = readonly [bases: Tensor, pi: Tensor, bias: Tensor, weight: Tensor]
 
-test.each([
+type Case = (x: Tensor, ...rest: Rest) => readonly Tensor[]
+
+test.each<{ readonly name: string; readonly fn: Case; readonly batch?: number }>([
   { name: 'alone', fn: (x: Tensor, ...[bases, pi, bias]: Rest) => [forward(x, bases, pi, bias)] },
   { name: 'with an activation', fn: (x: Tensor, ...[bases, pi, bias]: Rest) => [forward(x, bases, pi, bias).relu()] },
   { name: 'with a sum and an activation', fn: (x: Tensor, ...[bases, pi, bias, weight]: Rest) => [forward(x, bases, pi, bias).add(conv2d(x, weight)).relu()] },
+  { name: 'some samples at a time', batch: 32, fn: (x: Tensor, ...[bases, pi, bias, weight]: Rest) => [forward(x, bases, pi, bias).relu(), forward(x, bases, pi, bias).add(conv2d(x, weight)).relu()] },
   { name: 'backward', fn: (x: Tensor, ...[bases, pi, bias]: Rest) => gradients(forward(x, bases, pi, bias).square().sum(), [x, bases, pi]) },
-])('mixed in pieces, agrees with the plain layout: $name', async ({ fn }) => {
+])('mixed in pieces, agrees with the plain layout: $name', async ({ fn, batch = 8 }) => {
+  const inputs = inputsOf(batch)
   const plain = new OnnxBackend(engine, plainLayouts, {})
   const graph = graphOf(fn, inputs)
   const [blocked, direct] = [await backend.compile(graph), await plain.compile(graph)]

@@ -3,7 +3,7 @@
 // transformed and then mixed. Where the program only reads them, that happens once (prologue.ts).
 
 import type { ModelBuilder } from '../model.ts'
-import type { Mixtures } from './convPerSample.ts'
+import { mixed, type Mixtures } from './convPerSample.ts'
 import type { Epilogue } from './nchwc.ts'
 import type { ConvCase } from './support.ts'
 import { convByRows, rowKernels } from './winogradRows.ts'
@@ -78,8 +78,8 @@ export function winogradConvPerSample(model: ModelBuilder, form: WinogradForm, c
   const { pi, bases, count } = mixtures
   const transformed = (form === 'tiles' ? tileKernels : rowKernels)(model, bases, count, c, block)
   const numbers = c.outChannels * c.inChannels * (form === 'tiles' ? 1 : 3)
-  const mixed = (place: number): string => model.op('MatMul', [pi, model.reshape(placeOf(model, transformed, place), [count, numbers])])
-  return form === 'tiles' ? convByTilesPerSample(model, c, x, mixed, block, extra) : convByRows(model, c, x, mixed, block, true, extra)
+  const kernels = (place: number): string => mixed(model, pi, c.batch, placeOf(model, transformed, place), count, numbers)
+  return form === 'tiles' ? convByTilesPerSample(model, c, x, kernels, block, extra) : convByRows(model, c, x, kernels, block, true, extra)
 }
 
 // One place of transformed kernels [places, ...].
