@@ -71,18 +71,21 @@ export function samplesTogether(c: ConvCase, channels: number): number {
 
 /**
  * Kernels mixed by pi [N, K] from bases [K, n] of any shape: [N, n], or [1, 2, N/2, n] where the halves of the batch are products
- * of their own. The engine gives each thread a part of a product's columns, but samples of a convolution: of one product, half
- * of what a core reads then lies in the cache of another. Where cores do not share a cache (virtual processors change that from
- * second to second, here from 55 to 320 ns for a line to go there and back) that takes longer than all else. Halves are
- * threads' own samples; the price is that each reads all bases. Four layers at batch 8
- * on 2 such cores, near and far, in milliseconds:
+ * of their own.
+ *
+ * The engine gives each thread a part of a product's columns, or one of several products, but samples of a convolution: of one
+ * product, half of what a core reads then lies in the cache of another. Where cores do not share a cache (a virtual machine's
+ * change from second to second: here between 55 and 320 ns for a line to go there and back) that takes longer than all else.
+ * Halves are the threads' own samples; the price is that each thread reads all bases. Four layers at batch 8 on 2 cores of an AMD
+ * EPYC, while they share a cache and while they do not, in milliseconds:
  *
  *                     one product    halves
- *   512@7 in pieces      41  110      46   53
  *   512@7 by tiles       41  133      48   60
  *   256@14 by tiles      27           27
  *   128@28 by rows       22           22
  *   64@56 by rows        24   30      23   28
+ *
+ * (Pieces of output channels have another way: their halves are of channels.)
  */
 export function mixed(model: ModelBuilder, pi: string, batch: number, bases: string, count: number, numbers: number): string {
   if (batch % 2 !== 0 || batch < 2 * leastSamples) return model.op('MatMul', [pi, model.reshape(bases, [count, numbers])])
@@ -100,35 +103,39 @@ export function convPerSample(model: ModelBuilder, c: ConvCase, x: string, mixtu
   const [height, width] = [rows.output, columns.output]
   const [inPerGroup, kernelSize] = [c.inChannels / c.groups, [rows.kernel, columns.kernel]]
   const numbersOf = (channels: number): number => channels * inPerGroup * sizeOf(kernelSize)
-  const some = (images: string, samples: number, weight: string, channels: number, epilogue: Epilogue): string => {
-    const side = model.reshape(images, [1, samples * c.inChannels, rows.input, columns.input])
-    const y = conv(model, side, model.reshape(weight, [samples * channels, inPerGroup, ...kernelSize]), forwardWalk(c, samples * c.groups), epilogue)
-    return model.reshape(y, [samples, channels, height, width])
-  }
   const channels = channelsTogether(c, mixtures, block)
   if (channels === outChannels) {
-    const sum = extra.sum === undefined ? undefined : model.reshape(extra.sum, [1, batch * outChannels, height, width])
+    const images = model.reshape(x, [1, batch * c.inChannels, rows.input, columns.input])
     const weight = model.op('MatMul', [mixtures.pi, model.reshape(bases, [count, numbersOf(outChannels)])])
-    return some(x, batch, weight, outChannels, { ...extra, sum })
+    const sum = extra.sum === undefined ? undefined : model.reshape(extra.sum, [1, batch * outChannels, height, width])
+    const y = conv(model, images, model.reshape(weight, [batch * outChannels, inPerGroup, ...kernelSize]), forwardWalk(c, batch * c.groups), { ...extra, sum })
+    return model.reshape(y, [batch, outChannels, height, width])
   }
   const samples = samplesTogether(c, channels)
+  // Two halves of each piece's channels, each a product of its own and the convolutions of one half of the groups, so that both
+  // threads use what they have mixed (see `mixed`). The images stand there twice for it. Four layers of 512@7 batch 8 take 44 ms
+  // whether the cores share a cache or not; by one product 41 and 110, by halves of the batch 46 and 53.
+  const half = channels / 2
   const parts = Array.from({ length: batch / samples }, (_, i) => {
     const cut = (name: string): string => (samples === batch ? name : model.slice(name, [i * samples], [(i + 1) * samples], [0]))
     const bias = extra.bias === undefined ? undefined : cut(model.reshape(extra.bias, [batch, outChannels]))
-    return { images: cut(x), pi: cut(mixtures.pi), bias }
+    const once = model.reshape(cut(x), [1, samples * c.inChannels, rows.input, columns.input])
+    return { images: model.concat([once, once], 1), pi: cut(mixtures.pi), bias }
   })
   const view = model.reshape(bases, [count, outChannels, inPerGroup, ...kernelSize])
   // A sum is added to all pieces at once, and an activation must wait for it.
   const activation = extra.sum === undefined ? extra.activation : undefined
   const pieces = Array.from({ length: outChannels / channels }, (_, i) => {
     const cut = (name: string): string => model.slice(name, [i * channels], [(i + 1) * channels], [1])
-    const kernels = cut(view)
+    const kernels = model.transpose(model.reshape(cut(view), [count, 2, numbersOf(half)]), [1, 0, 2])
     const ys = parts.map(({ images, pi, bias }) => {
-      const weight = mixed(model, pi, samples, kernels, count, numbersOf(channels))
-      return some(images, samples, weight, channels, { bias: bias === undefined ? undefined : model.reshape(cut(bias), [samples * channels]), activation })
+      const weight = model.op('MatMul', [pi, kernels])
+      const own = bias === undefined ? undefined : model.reshape(model.transpose(model.reshape(cut(bias), [samples, 2, half]), [1, 0, 2]), [samples * channels])
+      const y = conv(model, images, model.reshape(weight, [2 * samples * half, inPerGroup, ...kernelSize]), forwardWalk(c, 2 * samples), { bias: own, activation })
+      return model.reshape(y, [2, samples, half * height * width])
     })
-    return model.concat(ys, 0)
+    return model.concat(ys, 1)
   })
-  const y = model.concat(pieces, 1)
+  const y = model.reshape(model.transpose(model.concat(pieces, 0), [1, 0, 2]), [batch, outChannels, height, width])
   return extra.sum === undefined ? y : finish(model, y, outChannels, extra)
 }
