@@ -93,6 +93,15 @@ export function mixed(model: ModelBuilder, pi: string, batch: number, bases: str
   return model.op('MatMul', [model.reshape(pi, [2, batch / 2, count]), model.reshape(bases, [1, 1, count, numbers])])
 }
 
+/** The convolution of `x` (blocked; plain for a stem) by a kernel for every sample, [N, O, I/g, kh, kw] in kernel layout and of any shape. */
+export function convByKernels(model: ModelBuilder, c: ConvCase, x: string, kernels: string, extra: Epilogue = {}): string {
+  const { batch, outChannels, rows, columns } = c
+  const images = model.reshape(x, [1, batch * c.inChannels, rows.input, columns.input])
+  const weight = model.reshape(kernels, [batch * outChannels, c.inChannels / c.groups, rows.kernel, columns.kernel])
+  const sum = extra.sum === undefined ? undefined : model.reshape(extra.sum, [1, batch * outChannels, rows.output, columns.output])
+  return model.reshape(conv(model, images, weight, forwardWalk(c, batch * c.groups), { ...extra, sum }), [batch, outChannels, rows.output, columns.output])
+}
+
 /**
  * The convolution of `x` (blocked; plain for a stem) by the mixed kernels, blocked [N, O, P, Q]. The bias is [N O], the sum
  * blocked.
@@ -105,11 +114,7 @@ export function convPerSample(model: ModelBuilder, c: ConvCase, x: string, mixtu
   const numbersOf = (channels: number): number => channels * inPerGroup * sizeOf(kernelSize)
   const channels = channelsTogether(c, mixtures, block)
   if (channels === outChannels) {
-    const images = model.reshape(x, [1, batch * c.inChannels, rows.input, columns.input])
-    const weight = model.op('MatMul', [mixtures.pi, model.reshape(bases, [count, numbersOf(outChannels)])])
-    const sum = extra.sum === undefined ? undefined : model.reshape(extra.sum, [1, batch * outChannels, height, width])
-    const y = conv(model, images, model.reshape(weight, [batch * outChannels, inPerGroup, ...kernelSize]), forwardWalk(c, batch * c.groups), { ...extra, sum })
-    return model.reshape(y, [batch, outChannels, height, width])
+    return convByKernels(model, c, x, model.op('MatMul', [mixtures.pi, model.reshape(bases, [count, numbersOf(outChannels)])]), extra)
   }
   const samples = samplesTogether(c, channels)
   // Two halves of each piece's channels, each a product of its own and the convolutions of one half of the groups, so that both

@@ -5,7 +5,7 @@ import { input, output } from '../kernels/shared.ts'
 import type { ModelBuilder } from '../model.ts'
 import type { Context } from './context.ts'
 import type { ConvNode } from './convNode.ts'
-import { convPerSample, type Mixtures } from './convPerSample.ts'
+import { convByKernels, convPerSample, type Mixtures } from './convPerSample.ts'
 import { depthwiseFilterGrad, type FilterGrad, filterGrad, filterGradPerSample, type FilterGradSources, kernelToTaps, tapsToKernel } from './filterGrad.ts'
 import { inputGrad, turnKernels } from './inputGrad.ts'
 import { type Activation, conv, type Epilogue, reorderOutput } from './nchwc.ts'
@@ -108,14 +108,19 @@ function dynamicConv2dInputGrad(node: NodeOf<'dynamicConv2dInputGrad'>, ctx: Con
   const { lowering, model } = ctx
   const [dy, bases, pi] = [ctx.blocked(input(node, 0)), input(node, 1), lowering.get(input(node, 2))]
   const count = ctx.shape(bases)[0] ?? 0
-  const turned = turnKernels(model, lowering.get(bases, 'kernel'), count, c, form, ctx.block).map(({ name }) => name)
+  const stored = lowering.get(bases, 'kernel')
   const bias = sampleBias(model, c, extra.sampleBias, extra.bias, c.inChannels)
+  const epilogue: Epilogue = { bias: bias === undefined ? undefined : model.reshape(bias, [c.batch * c.inChannels]), sum: extra.sum }
+  const turn = (name: string, kernels: number): readonly string[] => turnKernels(model, name, kernels, c, form, ctx.block).map((turned) => turned.name)
+  // Bases that the program changes are turned in every run, which is dear: mixed kernels instead, where they are fewer.
+  const few = c.batch < count && !ctx.onlyReads(bases)
+  const turned = few ? turn(model.op('MatMul', [pi, model.reshape(stored, [count, lengthOf(c)])]), c.batch) : turn(stored, count)
+  const [first = ''] = turned
   if (form === 'turned') {
-    const mixtures: Mixtures = { pi, bases: turned[0] ?? '', count, onlyRead: ctx.onlyReads(bases) }
-    const epilogue: Epilogue = { bias: bias === undefined ? undefined : model.reshape(bias, [c.batch * c.inChannels]), sum: extra.sum }
-    return convPerSample(model, turnedCase(c), dy, mixtures, ctx.block, epilogue)
+    if (few) return convByKernels(model, turnedCase(c), dy, first, epilogue)
+    return convPerSample(model, turnedCase(c), dy, { pi, bases: first, count, onlyRead: ctx.onlyReads(bases) }, ctx.block, epilogue)
   }
-  const kernels = turned.map((name) => model.op('MatMul', [pi, name]))
+  const kernels = few ? turned : turned.map((name) => model.op('MatMul', [pi, name]))
   return inputGrad(model, { case: c, form, block: ctx.block, dy, kernels, perSample: true, bias, sum: extra.sum })
 }
 
@@ -167,7 +172,7 @@ export function dynamicConv2dKernelGrad(node: NodeOf<'dynamicConv2dKernelGrad'>,
     const part = (name: string, share: number): string => (streams ? model.slice(name, [first * share], [(first + samples) * share], [0]) : name)
     const from = streams ? partOf(model, whole, (name) => part(name, apart), sums[0]) : whole
     const some = { ...c, batch: samples }
-    const dv = kind === 'depthwise' ? depthwiseKernels(node, model, some, from) : mixedKernels(model, some, from, block)
+    const dv = kind === 'depthwise' ? depthwiseKernels(node, model, some, from) : mixedKernels(model, some, from, block, c.batch < 2 * count)
     taps ??= dv.like ? kernelToTaps(model, stored, dv.like, count * c.groups, withoutGroups(c), block) : [stored]
     // Pieces of the bases, [count, numbers of a piece].
     const rows = taps.map((tap) => model.reshape(tap, [count, lengthOf(c) / dv.pieces.length]))
@@ -190,8 +195,13 @@ function depthwiseKernels(node: Node, model: ModelBuilder, c: ConvCase, from: Fi
   return { pieces: [depthwiseFilterGrad(model, c, needed(node, depthwiseFilterWalk(c)), x, from.dyBlocked())], like: undefined }
 }
 
-function mixedKernels(model: ModelBuilder, c: ConvCase, from: FilterGradSources, block: number): KernelGrads {
+// With `few` samples in kernel layout: else the bases and their gradients are brought into the order of dV and back.
+function mixedKernels(model: ModelBuilder, c: ConvCase, from: FilterGradSources, block: number, few: boolean): KernelGrads {
   const like = filterGradPerSample(model, withoutGroups(c), from, block)
+  if (few) {
+    const kernels = tapsToKernel(model, like, c.batch * c.groups, withoutGroups(c), block)
+    return { pieces: [model.reshape(kernels, [c.batch, lengthOf(c)])], like: undefined }
+  }
   return { pieces: like.pieces.map((piece) => model.reshape(piece, [c.batch, lengthOf(c) / like.pieces.length])), like }
 }
 

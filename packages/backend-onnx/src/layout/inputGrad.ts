@@ -3,7 +3,7 @@
 // The weight must be turned: its channels exchanged, its taps reversed. In kernel layout (order io) that is a permutation
 // of b x b blocks, one Gather, and a transposition inside each, a product with the identity (transA): 2.6 ms for
 // 512x512x3x3, where a Transpose of the seven axes takes 8.6. (Exact for finite weights; a weight that is not finite makes
-// its whole block NaN, as it makes the whole result.) Bases are turned before they are mixed, never the mixed kernels.
+// its whole block NaN, as it makes the whole result.) Of bases and mixed kernels those are turned that are fewer.
 
 import { hostTensor, sizeOf } from '@dynconv/core'
 import type { ModelBuilder } from '../model.ts'

@@ -105,8 +105,8 @@ const optimizers: Readonly<Record<string, () => Optimizer>> = {
   adamW: () => adamW({ lr: 1e-3 }),
 }
 
-const images = randn([4, 3, 8, 8], 1)
-const labels = randint([4], 5, 2)
+const samples = (count: number) => ({ images: randn([count, 3, 8, 8], 1), labels: randint([count], 5, 2) })
+const { images, labels } = samples(4)
 const steps = 3
 
 interface Setting {
@@ -115,6 +115,8 @@ interface Setting {
   readonly widths: readonly [number, number]
   readonly pool?: boolean
   readonly clipNorm?: number
+  /** Samples of a batch; 4 unless given. */
+  readonly batch?: number
 }
 
 const settings: readonly Setting[] = [
@@ -122,6 +124,7 @@ const settings: readonly Setting[] = [
   { conv: 'static', optimizer: 'adamW', widths: [32, 16] },
   { conv: 'static with bias', optimizer: 'momentum', widths: [16, 16] },
   { conv: 'dynamic', optimizer: 'momentum', widths: [16, 32] },
+  { conv: 'dynamic', optimizer: 'momentum', widths: [16, 32], batch: 2 },
   { conv: 'dynamic, sigmoid', optimizer: 'adamW', widths: [16, 16] },
   { conv: 'static', optimizer: 'momentum', widths: [24, 16], clipNorm: 0.5 },
   { conv: 'dynamic', optimizer: 'momentum', widths: [16, 24], clipNorm: 0.5 },
@@ -141,6 +144,7 @@ function optionsOf(setting: Setting, backend: OnnxBackend) {
 function oracle(setting: Setting): { readonly losses: readonly number[]; readonly states: ReadonlyMap<string, RefTensor> } {
   const net = make(setting)
   const options = optionsOf(setting, plain)
+  const { images, labels } = samples(setting.batch ?? 4)
   const graph = traceStep(net, options, images, labels)
   const start = new Map([...net.namedParameters(), ...net.namedBuffers()].map(([name, part]) => [name, toRef(part.data)]))
   let states: ReadonlyMap<string, RefTensor> = new Map(
@@ -156,7 +160,9 @@ function oracle(setting: Setting): { readonly losses: readonly number[]; readonl
   return { losses, states }
 }
 
-describe.each(settings)('$conv, $optimizer, widths $widths, clipped at $clipNorm', (setting) => {
+describe.each(settings)('$conv, $optimizer, widths $widths, clipped at $clipNorm, batch $batch', (setting) => {
+  const { images, labels } = samples(setting.batch ?? 4)
+
   test('three steps agree with the oracle, as the plain layout does', async () => {
     const expected = oracle(setting)
     const results = [blocked, plain].map(async (backend) => {
