@@ -94,7 +94,7 @@ function pixelSide(
   const [H, W] = size
   const inImage = (j: number, r: string, s: string): { readonly at: string; readonly ok: string } => {
     const { h, w, ok } = place(j, r, s)
-    return { at: `${h} * ${W} + ${w}`, ok: ['okB' + j, `(${h} >= 0)`, `(${h} < ${H})`, `(${w} >= 0)`, `(${w} < ${W})`, ...ok].join(' & ') }
+    return { at: `${h} * ${W} + ${w}`, ok: [`okB${j}`, `(${h} >= 0)`, `(${h} < ${H})`, `(${w} >= 0)`, `(${w} < ${W})`, ...ok].join(' & ') }
   }
   if (order === 'channel') {
     return {
@@ -219,8 +219,8 @@ export function inputGradTiledKernel(shape: ConvShape, { split = 1, cut }: Omit<
 }
 
 /**
- * Whether kernels are better mixed as they are loaded, of bases that are packed already. That reads all bases for every sample and tile of pixels, so it pays
- * where one tile holds the image and there are at most two samples: B K reads of a kernel against K + 2 B.
+ * Whether kernels are better mixed as they are loaded, of bases that are packed already. That reads all bases for every sample and
+ * tile of pixels, so it pays where one tile holds the image and there are at most two samples: B K reads of a kernel against K + 2 B.
  */
 export function mixesOnLoad({ target, batch, outSize }: ConvShape, numBases: number): boolean {
   return target.kind === 'gpu' && batch <= 2 && outSize[0] * outSize[1] <= 64 && numBases <= 8

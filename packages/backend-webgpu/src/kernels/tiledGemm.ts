@@ -18,7 +18,10 @@ import { type Binding, kernel, type Kernel, reads, type Target } from '../wgsl/k
 
 /** Where the elements of one side come from, one at a time. */
 export interface ElementSide {
-  /** WGSL that computes what depends on the row (or column) `index` (u32) and on z only; `j` tells the four of a vec4 apart, as a suffix of names. */
+  /**
+   * WGSL that computes what depends on the row (or column) `index` (u32) and on z only; `j` tells the four of a vec4 apart, as a
+   * suffix of names.
+   */
   readonly prepare: (index: string, j: number) => string
   /** WGSL that computes what depends on the slice's first k, `k0` (u32), besides. */
   readonly atSlice?: string
@@ -89,11 +92,11 @@ const grids: readonly { readonly tile: readonly [m: number, n: number]; readonly
 ]
 
 /** The cut that leaves the least of its tiles empty; of those the one with the largest tiles. */
-export function cutFor({ rows, columns }: Pick<TiledGemm, 'rows' | 'columns'>, slice: number = sliceOf): Cut {
+export function cutFor({ rows, columns }: Pick<TiledGemm, 'rows' | 'columns'>): Cut {
   const padded = (count: number, tile: number): number => Math.ceil(count / (4 * tile)) * tile
   const costs = grids.map(({ tile: [m, n], cut }) => ({ cut, cost: padded(rows, m) * padded(columns, n) * (1 + 1 / m + 1 / n) }))
   const { cut } = costs.reduce((best, each) => (each.cost <= best.cost ? each : best))
-  return { ...cut, slice }
+  return { ...cut, slice: sliceOf }
 }
 
 /** The kernel. */
@@ -188,7 +191,7 @@ ${stores.join('\n')}`,
 
 const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i)
 
-/** A is a mixture of bases for each sample: z is the sample times `points` plus the product's place in a basis. */
+/** A is a mixture of bases for each sample: a product's number is its sample times `points` plus its place in a basis. */
 export interface MixedProduct {
   readonly numBases: number
   readonly points: number

@@ -87,8 +87,8 @@ export function cheapestTiles(shape: ConvShape, direction: Direction): { readonl
 /** The tiles that a convolution takes. On cards the large ones, where there are enough of them for each kernel that is loaded. */
 export function sideFor(shape: ConvShape, direction: Direction): TileSide {
   if (shape.target.kind === 'software') return cheapestTiles(shape, direction).side
-  const { tiles } = tileCounts(tileGrid(shape, direction === 'forward' ? shape.outSize : shape.inSize, 4))
-  return tiles >= 32 && fits(shape, 4) ? 4 : 2
+  const { tiles, arrays } = tileCounts(tileGrid(shape, direction === 'forward' ? shape.outSize : shape.inSize, 4))
+  return tiles >= 32 && fits(shape, 4) && arrays * pointsOf(4) <= shape.target.maxGroups ? 4 : 2
 }
 
 function winogradCost(shape: ConvShape, direction: Direction, side: TileSide): number {
