@@ -2,7 +2,14 @@
 // vec4s. An invocation keeps a tile of vec4 rows times vec4 columns in registers. For adapters that run on a processor; cards
 // take tiledGemm.ts.
 
-import { itemKernel, type Kernel, type Target } from '../wgsl/kernel.ts'
+import { type Binding, itemKernel, type Kernel, type Target } from '../wgsl/kernel.ts'
+
+/** The matrices of a product. */
+export const packedBindings: readonly Binding[] = [
+  { name: 'a', dtype: 'float32', width: 4 },
+  { name: 'b', dtype: 'float32', width: 4 },
+  { name: 'c', dtype: 'float32', width: 4, access: 'read_write' },
+]
 
 /** A product. m and n are padded to whole vec4s in memory. */
 export interface PackedProduct {
@@ -64,11 +71,7 @@ export function packedProductKernel({ target, label, batches, rows, columns, inn
   return itemKernel({
     label,
     target,
-    bindings: [
-      { name: 'a', dtype: 'float32', width: 4 },
-      { name: 'b', dtype: 'float32', width: 4 },
-      { name: 'c', dtype: 'float32', width: 4, access: 'read_write' },
-    ],
+    bindings: packedBindings,
     workgroupSize: workgroup,
     count: total * batches * split,
     multiplyAdds: total * batches * inner * tm * tn * 16,

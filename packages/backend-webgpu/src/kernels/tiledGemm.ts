@@ -13,7 +13,7 @@
 // Loads are masked by `select`, not guarded by branches: chains of && make some compilers take minutes.
 
 import type { DType } from '@dynconv/core'
-import type { PackedProduct } from './registerGemm.ts'
+import { packedBindings, type PackedProduct } from './registerGemm.ts'
 import { type Binding, kernel, type Kernel, reads, type Target } from '../wgsl/kernel.ts'
 
 /** Where the elements of one side come from, one at a time. */
@@ -221,12 +221,7 @@ export function packedTiledKernel({ target, label, batches, rows, columns, inner
   return tiledGemmKernel({
     label,
     target,
-    bindings: [
-      { name: 'a', dtype: 'float32', width: 4 },
-      { name: 'b', dtype: 'float32', width: 4 },
-      { name: 'c', dtype: 'float32', width: 4, access: 'read_write' },
-      ...(mixed ? reads('float32', 'pi') : []),
-    ],
+    bindings: [...packedBindings, ...(mixed ? reads('float32', 'pi') : [])],
     rows,
     columns,
     inner,
@@ -280,12 +275,7 @@ export function mixedProductsKernel({ target, label, rows, columns, inner, split
   return kernel({
     label,
     target,
-    bindings: [
-      { name: 'a', dtype: 'float32', width: 4 },
-      { name: 'b', dtype: 'float32', width: 4 },
-      { name: 'c', dtype: 'float32', width: 4, access: 'read_write' },
-      ...reads('float32', 'pi'),
-    ],
+    bindings: [...packedBindings, ...reads('float32', 'pi')],
     declarations: `var<workgroup> tileA: array<vec4<f32>, ${loadsA}>;
 var<workgroup> tileB: array<vec4<f32>, ${loadsB}>;`,
     workgroupSize: invocations,
