@@ -14,7 +14,7 @@ import { WebGpuExecutable } from '../src/executable.ts'
 import { requestDevice } from '../src/device.ts'
 import { kindOf } from '../src/engine.ts'
 import { profile, webgpu } from '../src/index.ts'
-import { type Ceilings, measureCeilings } from './ceilings.ts'
+import { type Ceilings, exactClock, measureCeilings } from './ceilings.ts'
 import { type Contestant, type Layer, onnxRuntime, startTfjs, tensorFlow } from './rivals.ts'
 
 const { values: options } = parseArgs({
@@ -45,8 +45,7 @@ function randn(shape: StaticShape): HostTensor {
 
 const kernels = (['gpu', 'software'] as const).find((kind) => kind === options.kernels)
 const convolutions = (['direct', 'tiled', 'winograd'] as const).find((algorithm) => algorithm === options.convolutions)
-// Dawn rounds its clock to 65.5 us unless told otherwise.
-const found = await requestDevice({ dawnFlags: ['disable-dawn-features=timestamp_quantization'] })
+const found = await requestDevice({ dawnFlags: exactClock })
 const backend = await webgpu({ kernels, convolutions, device: found.device })
 const hasClock = found.device.features.has('timestamp-query')
 // What a processor does at most, shaders do not tell.

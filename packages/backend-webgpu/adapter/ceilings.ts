@@ -6,6 +6,9 @@ import { usage } from '../src/flags.ts'
 import { Clock } from '../src/profile.ts'
 import { fold, type Kernel, kernel, type Target } from '../src/wgsl/kernel.ts'
 
+/** Dawn rounds its clock to 65.5 us unless told otherwise. */
+export const exactClock: readonly string[] = ['disable-dawn-features=timestamp_quantization']
+
 /** An adapter's ceilings. */
 export interface Ceilings {
   readonly multiplyAddsPerSecond: number

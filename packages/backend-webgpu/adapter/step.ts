@@ -7,6 +7,7 @@ import { type Backend, compile, crossEntropy, type Executable, fromNumbers, Rand
 import { dynamic, resnet20 } from '@dynconv/models'
 import { WebGpuExecutable } from '../src/executable.ts'
 import { profile, webgpu } from '../src/index.ts'
+import { exactClock } from './ceilings.ts'
 
 const { values: options } = parseArgs({
   options: { batch: { type: 'string', default: '16' }, rounds: { type: 'string', default: '3' }, profile: { type: 'boolean', default: false } },
@@ -19,8 +20,7 @@ const images = fromNumbers('float32', shape, Float64Array.from({ length: sizeOf(
 const labels = fromNumbers('int32', [batch], Float64Array.from({ length: batch }, (_, i) => i % 10))
 
 // The backend, keeping the programs that are made and what they were last run on.
-// Dawn rounds its clock to 65.5 us unless told otherwise.
-const backend = await webgpu({ dawnFlags: ['disable-dawn-features=timestamp_quantization'] })
+const backend = await webgpu({ dawnFlags: exactClock })
 const programs: { readonly executable: Executable; inputs: Parameters<Executable['run']>[0] }[] = []
 const watched: Backend = {
   name: backend.name,

@@ -8,10 +8,10 @@
 // With one weight for all samples n (or k) runs through the pixels of the whole batch, so that small images fill the tiles;
 // with a weight for each sample z is the sample and the weight's pointer moves with it.
 
-import { type Kernel, loaded, reads, stored } from '../wgsl/kernel.ts'
+import { type Binding, type Kernel, loaded, range, reads, stored } from '../wgsl/kernel.ts'
 import { type Direction, type Order, packedSize } from './convDirect.ts'
 import { type Bias, biasBinding, type ConvShape, perGroup, weightSize } from './convShape.ts'
-import { type Cut, cutFor, type ElementSide, type QuadSide, sliceOf, splitFor, tiledGemmKernel, tilesOf } from './tiledGemm.ts'
+import { type Cut, cutFor, type ElementSide, type QuadSide, sliceOf, splitFor, tiledGemmKernel, tileOf, tilesOf } from './tiledGemm.ts'
 
 // What both sides need to know of z: the group, and the sample where z has one.
 function zParts(shape: ConvShape): string {
@@ -49,16 +49,29 @@ export function tiledOrder(shape: ConvShape, direction: Direction): Order {
 // for two tiles.
 function cutOf(rows: number, columns: number, summed: number): Cut {
   const cut = cutFor({ rows, columns })
-  const quads = cut.grid[0] * cut.quads[0] + cut.grid[1] * cut.quads[1]
-  return summed % 32 === 0 && quads <= 32 ? { ...cut, slice: 32 } : cut
+  const [m, n] = tileOf(cut)
+  return summed % 32 === 0 && m + n <= 32 ? { ...cut, slice: 32 } : cut
+}
+
+// The product of a direction: what is summed over, what is computed, and how large the images are that are read and written.
+function productOf(shape: ConvShape, direction: Direction): {
+  readonly summed: number
+  readonly computed: number
+  readonly from: readonly [height: number, width: number]
+  readonly to: readonly [height: number, width: number]
+  readonly columns: number
+  readonly inner: number
+} {
+  const { inSize, outSize, kernelSize, perSample, batch } = shape
+  const [ig, og] = perGroup(shape)
+  const [summed, computed, from, to] = direction === 'forward' ? [ig, og, inSize, outSize] : [og, ig, outSize, inSize]
+  return { summed, computed, from, to, columns: to[0] * to[1] * (perSample ? 1 : batch), inner: summed * kernelSize[0] * kernelSize[1] }
 }
 
 /** Into how many parts the sum of a convolution or of its input gradient is cut, each a result of its own in float32. */
 export function tiledSplit(shape: ConvShape, direction: Direction): number {
-  const [ig, og] = perGroup(shape)
-  const [summed, computed, size] = direction === 'forward' ? [ig, og, shape.outSize] : [og, ig, shape.inSize]
-  const tiles = tilesOf(computed, size[0] * size[1] * (shape.perSample ? 1 : shape.batch), batches(shape))
-  return splitFor(tiles, summed * shape.kernelSize[0] * shape.kernelSize[1])
+  const { computed, columns, inner } = productOf(shape, direction)
+  return splitFor(tilesOf(computed, columns, batches(shape)), inner)
 }
 
 // Packed weights [.., groups, k, quads], one for all samples or one for each; with `numBases` bases that are mixed.
@@ -76,27 +89,27 @@ function packedSide(shape: ConvShape, direction: Direction, numBases: number): Q
   }
 }
 
-// The pixels of the images that are read, [N, C, height, width], as columns: `row` and `column` of the four's first taps are
-// there (i32, by suffix), `place` says where tap (r, s) lies from there and what must hold besides.
-function pixelSide(
-  shape: ConvShape,
-  { array, summed, size, order, prepare, place }: {
-    readonly array: string
-    readonly summed: number
-    readonly size: readonly [height: number, width: number]
-    readonly order: Order
-    readonly prepare: (n: string, j: number) => string
-    readonly place: (j: number, r: string, s: string) => { readonly h: string; readonly w: string; readonly ok: readonly string[] }
-  },
-): ElementSide {
-  const { kernelSize } = shape
+// Where the pixels are read from.
+interface Pixels {
+  readonly array: 'x' | 'dy'
+  /** WGSL that declares what place needs of the columns' pixels (`rowB`, `columnB`; i32, by suffix). */
+  readonly prepare: (j: number) => string
+  /** Where tap (r, s) of a pixel lies, and what must hold besides that it is in the image. */
+  readonly place: (j: number, r: string, s: string) => { readonly h: string; readonly w: string; readonly ok: readonly string[] }
+}
+
+// The pixels of the images that are read, [N, C, height, width], as columns.
+function pixelSide(shape: ConvShape, direction: Direction, { array, prepare: further, place }: Pixels): ElementSide {
+  const { kernelSize, attrs, perSample } = shape
   const taps = kernelSize[0] * kernelSize[1]
-  const [H, W] = size
+  const { summed, from: [H, W], to, columns } = productOf(shape, direction)
+  const prepare = (n: string, j: number): string => `${pixelOf(n, columns, to, perSample, `B${j}`)}
+  ${further(j)} let plane${j} = i32(nB${j} * ${summed * attrs.groups}u + g * ${summed}u);`
   const inImage = (j: number, r: string, s: string): { readonly at: string; readonly ok: string } => {
     const { h, w, ok } = place(j, r, s)
     return { at: `${h} * ${W} + ${w}`, ok: [`okB${j}`, `(${h} >= 0)`, `(${h} < ${H})`, `(${w} >= 0)`, `(${w} < ${W})`, ...ok].join(' & ') }
   }
-  if (order === 'channel') {
+  if (tiledOrder(shape, direction) === 'channel') {
     return {
       prepare,
       atK: tapOf('k', kernelSize, taps, 'K'),
@@ -117,104 +130,87 @@ function pixelSide(
   }
 }
 
-const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i)
-
-/** How a tiled convolution is computed. */
-export interface TiledOptions {
-  /** Of bases that are mixed as they are loaded. */
-  readonly numBases?: number
-  /** Into how many parts the sum is cut. */
-  readonly split?: number
-  /** By the sizes unless given. */
-  readonly cut?: Cut
+// A convolution by packed weights, forward or backward, with `split` in parts.
+function packedConvKernel(
+  shape: ConvShape,
+  direction: Direction,
+  { label, pixels, to, split, numBases, more, value }: {
+    readonly label: string
+    readonly pixels: Pixels
+    /** The name of the result. */
+    readonly to: 'y' | 'dx'
+    readonly split: number
+    readonly numBases: number
+    readonly more: readonly Binding[]
+    /** WGSL of what is stored for `value` in channel `o` of `sample`. */
+    readonly value: string
+  },
+): Kernel {
+  const { target, dtype, batch, attrs, perSample } = shape
+  const { summed, computed, to: [height, width], columns, inner } = productOf(shape, direction)
+  const plane = height * width
+  const channels = computed * attrs.groups
+  const dtypeOfParts = split === 1 ? dtype : 'float32'
+  const part = split > 1 ? `part * ${batch * channels * plane}u + ` : ''
+  return tiledGemmKernel({
+    label,
+    target,
+    dtype,
+    bindings: [{ name: pixels.array, dtype }, { name: 'w', dtype: 'float32', width: 4 }, { name: to, dtype: dtypeOfParts, access: 'read_write' }, ...more],
+    rows: computed,
+    columns,
+    inner,
+    batches: batches(shape),
+    split,
+    a: packedSide(shape, direction, numBases),
+    b: pixelSide(shape, direction, pixels),
+    store: `let sample = ${perSample ? 'zn' : `n / ${plane}u`}; let o = g * ${computed}u + m; ${to}[${part}(sample * ${channels}u + o) * ${plane}u + n % ${plane}u] = ${stored(value, dtypeOfParts, target)};`,
+    cut: cutOf(computed, columns, summed),
+  })
 }
 
 /**
  * Bindings: x, w (packed in `tiledOrder`, forward), y, bias where there is one. With `numBases` w holds bases, and pi follows y:
  * the kernels are mixed as they are loaded, and never stored. With `split` y is float32, [split, N, O, P, Q].
  */
-export function convTiledKernel(shape: ConvShape, bias: Bias, { numBases = 0, split = 1, cut }: TiledOptions = {}): Kernel {
-  const { target, dtype, batch, inChannels, outChannels, inSize, outSize, kernelSize, attrs, perSample } = shape
-  const [ig, og] = perGroup(shape)
-  const [pixels, taps] = [outSize[0] * outSize[1], kernelSize[0] * kernelSize[1]]
-  const columns = pixels * (perSample ? 1 : batch)
-  const b = pixelSide(shape, {
-    array: 'x',
-    summed: ig,
-    size: inSize,
-    order: tiledOrder(shape, 'forward'),
-    prepare: (n, j) => `${pixelOf(n, columns, outSize, perSample, `B${j}`)}
-  let y${j} = rowB${j} * ${attrs.stride[0]} - ${attrs.padding[0]}; let x${j} = columnB${j} * ${attrs.stride[1]} - ${attrs.padding[2]}; let plane${j} = i32(nB${j} * ${inChannels}u + g * ${ig}u);`,
-    place: (j, r, s) => ({ h: `(y${j} + ${r} * ${attrs.dilation[0]})`, w: `(x${j} + ${s} * ${attrs.dilation[1]})`, ok: [] }),
-  })
-  const sample = perSample ? 'zn' : `n / ${pixels}u`
-  const partType = split === 1 ? dtype : 'float32'
+export function convTiledKernel(shape: ConvShape, bias: Bias, { numBases = 0, split = 1 }: { readonly numBases?: number; readonly split?: number } = {}): Kernel {
+  const { target, dtype, outChannels, attrs } = shape
+  const { stride, padding, dilation } = attrs
   const biasOf = loaded(bias === 'channel' ? 'bias[o]' : `bias[sample * ${outChannels}u + o]`, dtype, target)
-  const added = bias === 'none' ? 'value' : `value + ${split === 1 ? biasOf : `select(0.0, ${biasOf}, part == 0u)`}`
-  return tiledGemmKernel({
+  return packedConvKernel(shape, 'forward', {
     label: numBases === 0 ? 'conv2d tiled' : 'dynamicConv2d tiled',
-    target,
-    dtype,
-    bindings: [
-      { name: 'x', dtype },
-      { name: 'w', dtype: 'float32', width: 4 },
-      { name: 'y', dtype: partType, access: 'read_write' },
-      ...(numBases === 0 ? [] : reads(dtype, 'pi')),
-      ...biasBinding(bias, dtype),
-    ],
-    rows: og,
-    columns,
-    inner: ig * taps,
-    batches: batches(shape),
+    pixels: {
+      array: 'x',
+      prepare: (j) => `let y${j} = rowB${j} * ${stride[0]} - ${padding[0]}; let x${j} = columnB${j} * ${stride[1]} - ${padding[2]};`,
+      place: (j, r, s) => ({ h: `(y${j} + ${r} * ${dilation[0]})`, w: `(x${j} + ${s} * ${dilation[1]})`, ok: [] }),
+    },
+    to: 'y',
     split,
-    a: packedSide(shape, 'forward', numBases),
-    b,
-    store: `let sample = ${sample}; let o = g * ${og}u + m; y[${partAt(split, batch * outChannels * pixels)}(sample * ${outChannels}u + o) * ${pixels}u + n % ${pixels}u] = ${stored(added, partType, target)};`,
-    cut: cut ?? cutOf(og, columns, ig),
+    numBases,
+    more: [...(numBases === 0 ? [] : reads(dtype, 'pi')), ...biasBinding(bias, dtype)],
+    value: bias === 'none' ? 'value' : `value + ${split === 1 ? biasOf : `select(0.0, ${biasOf}, part == 0u)`}`,
   })
 }
 
-const partAt = (split: number, size: number): string => (split > 1 ? `part * ${size}u + ` : '')
-
 /** Bindings: dy, w (packed in `tiledOrder`, backward), dx (float32, [split, N, I, H, W] with `split`). */
-export function inputGradTiledKernel(shape: ConvShape, { split = 1, cut }: Omit<TiledOptions, 'numBases'> = {}): Kernel {
-  const { target, dtype, batch, inChannels, outChannels, inSize, outSize, kernelSize, attrs, perSample } = shape
-  const [ig, og] = perGroup(shape)
-  const [pixels, taps] = [inSize[0] * inSize[1], kernelSize[0] * kernelSize[1]]
-  const [[sh, sw], [dh, dw]] = [attrs.stride, attrs.dilation]
-  const columns = pixels * (perSample ? 1 : batch)
-  const b = pixelSide(shape, {
-    array: 'dy',
-    summed: og,
-    size: outSize,
-    order: tiledOrder(shape, 'backward'),
-    prepare: (n, j) => `${pixelOf(n, columns, inSize, perSample, `B${j}`)}
-  let h${j} = rowB${j} + ${attrs.padding[0]}; let w${j} = columnB${j} + ${attrs.padding[2]}; let plane${j} = i32(nB${j} * ${outChannels}u + g * ${og}u);`,
-    place: (j, r, s) => {
-      const [rows, cols] = [`(h${j} - ${r} * ${dh})`, `(w${j} - ${s} * ${dw})`]
-      const integral = [...(sh > 1 ? [`(${rows} % ${sh} == 0)`] : []), ...(sw > 1 ? [`(${cols} % ${sw} == 0)`] : [])]
-      return { h: sh > 1 ? `(${rows} / ${sh})` : rows, w: sw > 1 ? `(${cols} / ${sw})` : cols, ok: [`(${rows} >= 0)`, `(${cols} >= 0)`, ...integral] }
-    },
-  })
-  const partType = split === 1 ? dtype : 'float32'
-  return tiledGemmKernel({
+export function inputGradTiledKernel(shape: ConvShape, split: number = 1): Kernel {
+  const { stride: [sh, sw], padding: [top, , left], dilation: [dh, dw] } = shape.attrs
+  return packedConvKernel(shape, 'backward', {
     label: 'conv2dInputGrad tiled',
-    target,
-    dtype,
-    bindings: [
-      { name: 'dy', dtype },
-      { name: 'w', dtype: 'float32', width: 4 },
-      { name: 'dx', dtype: partType, access: 'read_write' },
-    ],
-    rows: ig,
-    columns,
-    inner: og * taps,
-    batches: batches(shape),
+    pixels: {
+      array: 'dy',
+      prepare: (j) => `let h${j} = rowB${j} + ${top}; let w${j} = columnB${j} + ${left};`,
+      place: (j, r, s) => {
+        const [rows, cols] = [`(h${j} - ${r} * ${dh})`, `(w${j} - ${s} * ${dw})`]
+        const integral = [...(sh > 1 ? [`(${rows} % ${sh} == 0)`] : []), ...(sw > 1 ? [`(${cols} % ${sw} == 0)`] : [])]
+        return { h: sh > 1 ? `(${rows} / ${sh})` : rows, w: sw > 1 ? `(${cols} / ${sw})` : cols, ok: [`(${rows} >= 0)`, `(${cols} >= 0)`, ...integral] }
+      },
+    },
+    to: 'dx',
     split,
-    a: packedSide(shape, 'backward', 0),
-    b,
-    store: `let sample = ${perSample ? 'zn' : `n / ${pixels}u`}; dx[${partAt(split, batch * inChannels * pixels)}(sample * ${inChannels}u + g * ${ig}u + m) * ${pixels}u + n % ${pixels}u] = ${stored('value', partType, target)};`,
-    cut: cut ?? cutOf(ig, columns, og),
+    numBases: 0,
+    more: [],
+    value: 'value',
   })
 }
 

@@ -5,7 +5,7 @@
 //
 // The samples of a dispatch are summed up in `split` parts, or each has a result of its own.
 
-import { kernel, type Kernel, loaded, stored } from '../wgsl/kernel.ts'
+import { kernel, type Kernel, loaded, range, stored } from '../wgsl/kernel.ts'
 import { type ConvShape, perGroup, weightSize } from './convShape.ts'
 
 const workgroup = 32
@@ -47,7 +47,6 @@ export function filterGradDirectKernel(shape: ConvShape, samples: { readonly fir
   const perPart = blocksO * blocksI * blocksR * attrs.groups
   const parts = perSample ? samples.count : split
   const samplesOfPart = perSample ? 1 : Math.ceil(samples.count / split)
-  const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i)
   const all = (f: (i: number, r: number, s: number, v: number) => string): string =>
     range(tile.channels).flatMap((i) => range(tile.kernelRows).flatMap((r) => range(kw).flatMap((s) => range(tile.quads).map((v) => f(i, r, s, v))))).join(' ')
   // Columns of x that the pixels of a tile read, relative to the first pixel's first.

@@ -2,7 +2,7 @@
 // vec4s. An invocation keeps a tile of vec4 rows times vec4 columns in registers. For adapters that run on a processor; cards
 // take tiledGemm.ts.
 
-import { type Binding, itemKernel, type Kernel, type Target } from '../wgsl/kernel.ts'
+import { type Binding, itemKernel, type Kernel, range, type Target } from '../wgsl/kernel.ts'
 
 /** The matrices of a product. */
 export const packedBindings: readonly Binding[] = [
@@ -50,7 +50,6 @@ export function packedProductKernel({ target, label, batches, rows, columns, inn
   const [tm, tn] = [tileOf(rows), tileOf(columns)]
   const [blocksM, blocksN] = [Math.ceil(m4 / tm), Math.ceil(n4 / tn)]
   const perPart = Math.ceil(inner / split)
-  const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i)
   const each = (f: (i: number, j: number) => string): string => range(tm * 4).flatMap((i) => range(tn).map((j) => f(i, j))).join(' ')
   const inside = (what: string, blocks: number, tile: number, count: number, i: number): string => (blocks * tile > count && i ? `min(${what} + ${i}u, ${count - 1}u)` : `(${what} + ${i}u)`)
   const step = (u: number): string => {

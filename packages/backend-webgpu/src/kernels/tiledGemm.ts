@@ -14,7 +14,7 @@
 
 import type { DType } from '@dynconv/core'
 import { packedBindings, type PackedProduct } from './registerGemm.ts'
-import { type Binding, kernel, type Kernel, reads, type Target } from '../wgsl/kernel.ts'
+import { type Binding, kernel, type Kernel, range, reads, type Target } from '../wgsl/kernel.ts'
 
 /** Where the elements of one side come from, one at a time. */
 export interface ElementSide {
@@ -78,25 +78,32 @@ export interface Cut {
 /** Products in a slice unless the cut says otherwise. */
 export const sliceOf = 16
 
-// By the vec4s of a tile along m and n. On a card of 132 multiprocessors (H100), of the cuts of 64 x 64 that of 128 invocations
+// On a card of 132 multiprocessors (H100), of the cuts of 64 x 64 that of 128 invocations
 // is the fastest or as fast as another for convolutions and for Winograd's products, and larger tiles leave it idle.
-const grids: readonly { readonly tile: readonly [m: number, n: number]; readonly cut: Omit<Cut, 'slice'> }[] = [
-  { tile: [4, 8], cut: { grid: [4, 8], quads: [1, 1] } },
-  { tile: [4, 32], cut: { grid: [4, 16], quads: [1, 2] } },
-  { tile: [8, 4], cut: { grid: [8, 4], quads: [1, 1] } },
-  { tile: [8, 8], cut: { grid: [8, 8], quads: [1, 1] } },
-  { tile: [8, 16], cut: { grid: [8, 8], quads: [1, 2] } },
-  { tile: [16, 4], cut: { grid: [16, 4], quads: [1, 1] } },
-  { tile: [16, 8], cut: { grid: [8, 8], quads: [2, 1] } },
-  { tile: [16, 16], cut: { grid: [8, 16], quads: [2, 1] } },
+const cuts: readonly Cut[] = [
+  { grid: [4, 8], quads: [1, 1], slice: sliceOf },
+  { grid: [4, 16], quads: [1, 2], slice: sliceOf },
+  { grid: [8, 4], quads: [1, 1], slice: sliceOf },
+  { grid: [8, 8], quads: [1, 1], slice: sliceOf },
+  { grid: [8, 8], quads: [1, 2], slice: sliceOf },
+  { grid: [16, 4], quads: [1, 1], slice: sliceOf },
+  { grid: [8, 8], quads: [2, 1], slice: sliceOf },
+  { grid: [8, 16], quads: [2, 1], slice: sliceOf },
 ]
+
+/** vec4s of a tile along m and n. */
+export function tileOf({ grid, quads }: Cut): readonly [m: number, n: number] {
+  return [grid[0] * quads[0], grid[1] * quads[1]]
+}
 
 /** The cut that leaves the least of its tiles empty; of those the one with the largest tiles. */
 export function cutFor({ rows, columns }: Pick<TiledGemm, 'rows' | 'columns'>): Cut {
   const padded = (count: number, tile: number): number => Math.ceil(count / (4 * tile)) * tile
-  const costs = grids.map(({ tile: [m, n], cut }) => ({ cut, cost: padded(rows, m) * padded(columns, n) * (1 + 1 / m + 1 / n) }))
-  const { cut } = costs.reduce((best, each) => (each.cost <= best.cost ? each : best))
-  return { ...cut, slice: sliceOf }
+  const costs = cuts.map((cut) => {
+    const [m, n] = tileOf(cut)
+    return { cut, cost: padded(rows, m) * padded(columns, n) * (1 + 1 / m + 1 / n) }
+  })
+  return costs.reduce((best, each) => (each.cost <= best.cost ? each : best)).cut
 }
 
 /** The kernel. */
@@ -104,8 +111,7 @@ export function tiledGemmKernel(gemm: TiledGemm): Kernel {
   const { label, target, bindings, dtype = 'float32', rows, columns, inner, batches, split, a, b, store, storesQuads = false, cut = cutFor(gemm) } = gemm
   const { grid, quads, slice } = cut
   const invocations = grid[0] * grid[1]
-  // vec4s of a tile along m and n.
-  const [tileA, tileB] = [grid[0] * quads[0], grid[1] * quads[1]]
+  const [tileA, tileB] = tileOf(cut)
   const perPart = Math.ceil(Math.ceil(inner / slice) / split) * slice
   const groups = [Math.ceil(rows / (tileA * 4)), Math.ceil(columns / (tileB * 4)), batches * split] as const
   const half = dtype === 'float16' && target.f16
@@ -189,8 +195,6 @@ ${stores.join('\n')}`,
   })
 }
 
-const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i)
-
 /** A is a mixture of bases for each sample: a product's number is its sample times `points` plus its place in a basis. */
 export interface MixedProduct {
   readonly numBases: number
@@ -202,7 +206,7 @@ export interface MixedProduct {
  * Products of packed matrices (registerGemm.ts) in such tiles. Bindings: a, b, c; where A is mixed as it is loaded, a holds bases
  * [K, points, k, m] and pi [B, K] follows c.
  */
-export function packedTiledKernel({ target, label, batches, rows, columns, inner, split }: PackedProduct, mixed?: MixedProduct, cut?: Cut): Kernel {
+export function packedTiledKernel({ target, label, batches, rows, columns, inner, split }: PackedProduct, mixed?: MixedProduct): Kernel {
   const [quadsA, quadsB] = [Math.ceil(rows / 4), Math.ceil(columns / 4)]
   const whole = inner * quadsA
   const bases = range(mixed?.numBases ?? 1)
@@ -229,7 +233,6 @@ export function packedTiledKernel({ target, label, batches, rows, columns, inner
     split,
     a,
     b,
-    ...(cut ? { cut } : {}),
     store: `c[((part * ${batches}u + product) * ${rows}u + m) * ${quadsB}u + n / 4u] = value;`,
     storesQuads: true,
   })
@@ -238,14 +241,17 @@ export function packedTiledKernel({ target, label, batches, rows, columns, inner
 /** Vec4s of columns that each sample has at most where `mixedProductsKernel` takes all samples at once. */
 export const maxSharedQuads = 4
 
+// Its workgroups: rows of a tile in vec4s, and samples.
+const mixedTile = 16
+const mixedSamples = 8
+
 /**
  * The same for few columns a sample (at most `maxSharedQuads` vec4s): a workgroup has all samples, so that it loads the bases
  * once and mixes them for each. Invocation (i, s) has vec4 i of the rows and all columns of sample s. Bindings: a, b, c, pi.
  */
 export function mixedProductsKernel({ target, label, rows, columns, inner, split }: PackedProduct, { numBases, points, samples }: MixedProduct): Kernel {
   const [quadsA, quadsB] = [Math.ceil(rows / 4), Math.ceil(columns / 4)]
-  // Rows of a tile in vec4s, samples of a workgroup, and products in a slice.
-  const [tile, together, slice] = [16, Math.min(8, samples), numBases <= 4 ? 8 : 4]
+  const [tile, together, slice] = [mixedTile, Math.min(mixedSamples, samples), numBases <= 4 ? 8 : 4]
   const invocations = tile * together
   const perPart = Math.ceil(Math.ceil(inner / slice) / split) * slice
   const bases = range(numBases)
@@ -314,16 +320,24 @@ ${products.join('\n')}
   })
 }
 
+// Products that a part keeps at least where matrices are packed: to load them needs little before it.
+const leastPacked = 128
+
+/** Into how many parts `packedTiledKernel`'s sum is cut. */
+export function packedTiledSplit({ rows, columns, inner, batches }: Pick<PackedProduct, 'rows' | 'columns' | 'inner' | 'batches'>): number {
+  return splitFor(tilesOf(rows, columns, batches), inner, leastPacked)
+}
+
 /** Into how many parts `mixedProductsKernel`'s sum is cut: its workgroups have few invocations, so that there must be more of them. */
 export function mixedSplit({ rows, inner }: Pick<PackedProduct, 'rows' | 'inner'>, { points, samples }: Pick<MixedProduct, 'points' | 'samples'>): number {
-  const tiles = Math.ceil(rows / 64) * Math.ceil(samples / 8) * points
-  return Math.max(1, Math.min(4, Math.floor(inner / 128), Math.ceil(512 / tiles)))
+  const tiles = Math.ceil(rows / (4 * mixedTile)) * Math.ceil(samples / mixedSamples) * points
+  return Math.max(1, Math.min(4, Math.floor(inner / leastPacked), Math.ceil(512 / tiles)))
 }
 
 /** Workgroups of a product that is not split. */
 export function tilesOf(rows: number, columns: number, batches: number): number {
-  const { grid, quads } = cutFor({ rows, columns })
-  return Math.ceil(rows / (grid[0] * quads[0] * 4)) * Math.ceil(columns / (grid[1] * quads[1] * 4)) * batches
+  const [m, n] = tileOf(cutFor({ rows, columns }))
+  return Math.ceil(rows / (4 * m)) * Math.ceil(columns / (4 * n)) * batches
 }
 
 /** Into how many parts to cut k so that a card has enough to do: 1, or as many as still leave each `least` products. */

@@ -24,7 +24,7 @@
 //   P  [z, 16, D, T4]        products
 //   X  [z, 16, T, C]         patches and tiles of dy, for dw
 
-import { itemKernel, type Kernel, loaded, reads, stored, type Target, writes } from '../wgsl/kernel.ts'
+import { itemKernel, type Kernel, loaded, range, reads, stored, type Target, writes } from '../wgsl/kernel.ts'
 import { type Bias, biasBinding, type ConvShape, weightSize } from './convShape.ts'
 import type { Direction } from './convDirect.ts'
 
@@ -69,16 +69,16 @@ const gradientRows: Rows = ([a, b, c, d]) => [`${a} + 0.5 * (${b} + ${c})`, `0.5
 
 /** WGSL that applies a transform to both sides of the matrix `name`r_q: declares `name`t.._.. on the way, gives the elements. */
 export function both(rows: Rows, name: string, size: number): { readonly code: string; readonly elements: readonly (readonly string[])[] } {
-  const range = Array.from({ length: size }, (_, i) => i)
+  const indices = range(size)
   const lines: string[] = []
   let kept = 0
   const keep = (expression: string): string => {
     lines.push(`let ${name}k${kept} = ${expression};`)
     return `${name}k${kept++}`
   }
-  const heights = range.map((q) => {
+  const heights = indices.map((q) => {
     const column = rows(
-      range.map((p) => `${name}${p}_${q}`),
+      indices.map((p) => `${name}${p}_${q}`),
       keep,
     )
     lines.push(column.map((value, p) => `let ${name}t${p}_${q} = ${value};`).join(' '))
@@ -86,7 +86,7 @@ export function both(rows: Rows, name: string, size: number): { readonly code: s
   })
   const elements = Array.from({ length: heights[0] ?? 0 }, (_, p) =>
     rows(
-      range.map((q) => `${name}t${p}_${q}`),
+      indices.map((q) => `${name}t${p}_${q}`),
       keep,
     ),
   )
@@ -210,7 +210,7 @@ export function patchPlaces(size: number, [top, left]: readonly [number, number]
 
 // WGSL that declares the elements name0_0 ... of a patch of `size` x `size` from row + r - top, 0 outside of the image.
 function patch(array: string, name: string, size: number, padding: readonly [number, number], extent: readonly [number, number], load: (element: string) => string): string {
-  const side = Array.from({ length: size }, (_, i) => i)
+  const side = range(size)
   const elements = side.flatMap((r) => side.map((q) => `let ${name}${r}_${q} = select(0.0, ${load(`${array}[plane + row${r} + column${q}]`)}, rowOk${r} & columnOk${q});`))
   return [patchPlaces(size, padding, extent), ...elements].join('\n  ')
 }
@@ -249,7 +249,7 @@ export function transformImagesKernel(grid: TileGrid, { channels, size, first = 
 export function winogradOutputKernel(grid: TileGrid, channels: number, [height, width]: readonly [number, number], bias: Bias, parts: number = 1): Kernel {
   const { target, dtype, batch, rows, columns } = grid
   const { side } = grid
-  const patch = Array.from({ length: side + 2 }, (_, i) => i)
+  const patch = range(side + 2)
   const { code, elements } = both(outputRows[side], 'p', patch.length)
   const { to, apart } = tilePlace(grid, channels, 'tile')
   const added = bias === 'none' ? '' : ` + ${loaded(bias === 'channel' ? 'bias[c]' : `bias[n * ${channels}u + c]`, dtype, target)}`
@@ -261,7 +261,7 @@ export function winogradOutputKernel(grid: TileGrid, channels: number, [height, 
     }),
   )
   const size = tileCounts(grid).arrays * patch.length ** 2 * apart
-  const product = (at: number): string => Array.from({ length: parts }, (_, part) => `p[origin + ${part * size + at}u]`).join(' + ')
+  const product = (at: number): string => range(parts).map((part) => `p[origin + ${part * size + at}u]`).join(' + ')
   return itemKernel({
     label: 'winograd output',
     target,

@@ -14,7 +14,7 @@
 // quad gives it tile q ^ 1, q ^ 2 and q ^ 3. That another order than 0, 1, 2, 3 comes out only means that column r of a sum
 // belongs to tile q ^ r, which matters nowhere but where it is stored.
 
-import { fold, itemKernel, kernel, type Kernel, type Target } from '../wgsl/kernel.ts'
+import { fold, itemKernel, kernel, type Kernel, range, type Target } from '../wgsl/kernel.ts'
 import { type Direction, unrollLimit } from './convDirect.ts'
 import { type Bias, biasBinding, type ConvShape } from './convShape.ts'
 import {
@@ -33,7 +33,6 @@ import {
   winogradChannels,
 } from './winograd.ts'
 
-const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i)
 const four = range(4)
 
 /** How the products are cut: an invocation's tiles (R = 4 times `fours`) and vec4s of kernels. */

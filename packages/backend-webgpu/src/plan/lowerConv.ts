@@ -194,7 +194,7 @@ function inputGrad(context: Context, shape: ConvShape, dy: Value, weights: Weigh
   if (algorithm === 'tiled') {
     const split = tiledSplit(shape, 'backward')
     const w = weights.packed('backward', tiledOrder(shape, 'backward'))
-    inParts(context, split, dx, (to) => context.dispatch(inputGradTiledKernel(shape, { split }), dy, w, to))
+    inParts(context, split, dx, (to) => context.dispatch(inputGradTiledKernel(shape, split), dy, w, to))
     return dx
   }
   const packed = weights.packed('backward')

@@ -5,7 +5,7 @@ import { type Direction, unrollLimit } from '../kernels/convDirect.ts'
 import type { Bias, ConvShape } from '../kernels/convShape.ts'
 import { contractKernel, contractParts, sumRowsKernel } from '../kernels/dynamic.ts'
 import { type PackedProduct, packedProductKernel, packedSplit } from '../kernels/registerGemm.ts'
-import { maxSharedQuads, mixedProductsKernel, mixedSplit, packedTiledKernel, splitFor, tilesOf } from '../kernels/tiledGemm.ts'
+import { maxSharedQuads, mixedProductsKernel, mixedSplit, packedTiledKernel, packedTiledSplit } from '../kernels/tiledGemm.ts'
 import {
   type Images,
   kernelGradientKernel,
@@ -20,7 +20,6 @@ import {
   winogradOutputKernel,
 } from '../kernels/winograd.ts'
 import { blockedOutputKernel, blockedPatchesKernel, blockedProductsKernel, blocksFor, patchesSize } from '../kernels/winogradBlocks.ts'
-import type { Target } from '../wgsl/kernel.ts'
 import type { Context } from './context.ts'
 import type { Value } from './program.ts'
 
@@ -98,10 +97,8 @@ function cardProducts(
   { points, samples }: { readonly points: number; readonly samples: number },
 ): { readonly value: Value; readonly split: number } {
   const { target } = context
-  const { rows, columns, inner, batches } = size
-  const quads = Math.ceil(columns / 4)
-  const least = 128
-  const result = (split: number): Value => context.tensor('float32', [split, batches, rows, quads * 4])
+  const quads = Math.ceil(size.columns / 4)
+  const result = (split: number): Value => context.tensor('float32', [split, size.batches, size.rows, quads * 4])
   const mixed = mixture && mixture.numBases <= 8 && mixture.pi.dtype === 'float32' ? { numBases: mixture.numBases, points, samples } : undefined
   if (mixture && mixed && quads <= maxSharedQuads && samples > 2) {
     const split = mixedSplit(size, { points, samples })
@@ -109,7 +106,7 @@ function cardProducts(
     context.dispatch(mixedProductsKernel({ target, ...size, split }, mixed), mixture.u(), v, value, mixture.pi)
     return { value, split }
   }
-  const split = splitFor(tilesOf(rows, columns, batches), inner, least)
+  const split = packedTiledSplit(size)
   const value = result(split)
   if (mixture && mixed && quads <= maxMixedQuads) context.dispatch(packedTiledKernel({ target, ...size, split }, mixed), mixture.u(), v, value, mixture.pi)
   else context.dispatch(packedTiledKernel({ target, ...size, split }), u(), v, value)
@@ -130,12 +127,8 @@ function transformedGradient(context: Context, shape: ConvShape, x: Value, dy: V
   const patches = transformed(context, grid, { channels: shape.inChannels, size: shape.inSize, first, padding: [top, left] }, x, 'channel')
   const tilesOfDy = transformed(context, grid, { channels: shape.outChannels, size: shape.outSize, first }, dy, 'channel')
   const size = { rows: shape.inChannels, columns: shape.outChannels, inner: tiles, batches: 16 * arrays }
-  const split = shape.perSample ? 1 : gradientSplit(context.target, size)
+  const split = shape.perSample ? 1 : context.target.kind === 'gpu' ? packedTiledSplit(size) : packedSplit(size, enoughInvocations)
   return { u: product(context, patches, tilesOfDy, { label: 'winograd gradient products', ...size, split }), split }
-}
-
-function gradientSplit({ kind }: Target, size: Pick<PackedProduct, 'rows' | 'columns' | 'inner' | 'batches'>): number {
-  return kind === 'gpu' ? splitFor(tilesOf(size.rows, size.columns, size.batches), size.inner, 128) : packedSplit(size, enoughInvocations)
 }
 
 /** dW of these samples, summed or each. */

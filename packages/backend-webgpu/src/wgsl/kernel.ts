@@ -10,6 +10,11 @@
 
 import type { DType } from '@dynconv/core'
 
+/** 0 to count - 1: texts repeat themselves. */
+export function range(count: number): readonly number[] {
+  return Array.from({ length: count }, (_, i) => i)
+}
+
 /** What generators must know of an adapter. */
 export interface Target {
   /** Whether the adapter stores float16 itself. */
