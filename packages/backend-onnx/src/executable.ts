@@ -10,6 +10,7 @@ import {
   GraphError,
   type HostTensor,
   type MemoryLedger,
+  Queue,
   sameShape,
   ShapeError,
   sizeOf,
@@ -22,7 +23,7 @@ import type { Derived } from './derived.ts'
 import type { ProgramInfo } from './program.ts'
 import type { LoadedModel, Tensors } from './intoMemory.ts'
 import type { Engine, OrtTensor } from './session.ts'
-import { type OnnxState, Queue } from './state.ts'
+import type { OnnxState } from './state.ts'
 import { OnnxTensor, toOrt } from './tensors.ts'
 
 /** States that are constants of a model. */

@@ -10,6 +10,7 @@ import {
   GraphError,
   type HostTensor,
   type MemoryLedger,
+  Queue,
   sameShape,
   ShapeError,
   type StateInit,
@@ -20,18 +21,6 @@ import type { Layout } from './lowering.ts'
 
 /** Brings a state (a weight, on the host) from one layout to another; `inPlace`: in its own memory. */
 export type ConvertState = (value: HostTensor, from: Layout, to: Layout, inPlace: boolean) => HostTensor
-
-/** Does one thing after another. */
-export class Queue {
-  #last: Promise<unknown> = Promise.resolve()
-
-  /** Starts `job` when everything before it has ended, well or badly. */
-  run<T>(job: () => Promise<T> | T): Promise<T> {
-    const result = this.#last.then(job)
-    this.#last = result.catch(() => undefined)
-    return result
-  }
-}
 
 interface Slot {
   /** How often the value was replaced. */

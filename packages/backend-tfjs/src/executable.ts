@@ -1,8 +1,8 @@
 // A compiled graph towards its user: checks inputs, keeps runs in order, frees the program when nothing runs on it any more.
 
-import { type DeviceTensor, DisposedError, DTypeError, type Executable, formatShape, type Graph, GraphError, type HostTensor, sameShape, ShapeError, sizeOf, typeOf } from '@dynconv/core'
+import { type DeviceTensor, DisposedError, DTypeError, type Executable, formatShape, type Graph, GraphError, type HostTensor, Queue, sameShape, ShapeError, sizeOf, typeOf } from '@dynconv/core'
 import type { Loaded, RunInput } from './executor.ts'
-import { Queue, type TfjsState } from './state.ts'
+import type { TfjsState } from './state.ts'
 import { TfjsTensor } from './tensors.ts'
 
 /** What an executable is made of. */

@@ -2,30 +2,7 @@
 // session); what a store promises is the same: runs, reads and writes follow each other in the order in which they were
 // asked for, and what goes in or comes out is a copy.
 
-import { copyHostTensor, DisposedError, type DType, DTypeError, formatShape, GraphError, type HostTensor, type MemoryLedger, sameShape, type Shape, ShapeError, type StateInit, type StateStore, type StaticShape } from '@dynconv/core'
-
-/** Does one thing after another. */
-export class Queue {
-  #last: Promise<unknown> = Promise.resolve()
-  #waiting: number = 0
-
-  /** Starts `job` when everything before it has ended, well or badly. */
-  run<T>(job: () => Promise<T> | T): Promise<T> {
-    this.#waiting++
-    const result = this.#last.then(job).finally(() => {
-      this.#waiting--
-    })
-    this.#last = result.catch(() => undefined)
-    return result
-  }
-
-  /** The same for the end of something: at once where nothing is going on. */
-  end(job: () => void): Promise<void> {
-    if (this.#waiting > 0) return this.run(job)
-    job()
-    return Promise.resolve()
-  }
-}
+import { copyHostTensor, DisposedError, type DType, DTypeError, formatShape, GraphError, type HostTensor, type MemoryLedger, Queue, sameShape, type Shape, ShapeError, type StateInit, type StateStore, type StaticShape } from '@dynconv/core'
 
 /** dtype and shape of a state. */
 export interface StateType {

@@ -1,7 +1,7 @@
 // A device in use: buffers with their account and limits, pipelines by their text, and everything that can go wrong on a
 // GPU turned into errors of whoever asked for the work. One job runs at a time, in the order in which they were asked for.
 
-import { DeviceLostError, DisposedError, MemoryLedger } from '@dynconv/core'
+import { DeviceLostError, DisposedError, MemoryLedger, Queue } from '@dynconv/core'
 import { describe, type Device } from './device.ts'
 import { mapModeRead, usage } from './flags.ts'
 import type { Algorithm } from './plan/choose.ts'
@@ -48,7 +48,7 @@ export class Engine {
   readonly #info: GPUAdapterInfo
   readonly #pipelines: Map<string, Pipeline> = new Map()
   readonly #layouts: Map<string, GPUBindGroupLayout> = new Map()
-  #queue: Promise<unknown> = Promise.resolve()
+  readonly #queue: Queue = new Queue()
   #lost: string | undefined
   #uncaptured: string | undefined
   #disposed: boolean = false
@@ -92,12 +92,10 @@ export class Engine {
 
   /** Runs `job` after all before it. */
   enqueue<T>(job: () => Promise<T> | T): Promise<T> {
-    const result = this.#queue.then(() => {
+    return this.#queue.run(() => {
       this.check()
       return job()
     })
-    this.#queue = result.catch(() => undefined)
-    return result
   }
 
   /**
@@ -219,10 +217,11 @@ export class Engine {
   /** Gives the device back, when everything that was asked for is done. */
   async dispose(): Promise<void> {
     if (this.#disposed) return
-    await this.#queue
-    this.#disposed = true
-    this.#pipelines.clear()
-    this.device.destroy()
+    await this.#queue.run(() => {
+      this.#disposed = true
+      this.#pipelines.clear()
+      this.device.destroy()
+    })
   }
 
   /** Whether `dispose` was called. */

@@ -6,6 +6,7 @@ import { GraphError, ShapeError } from './errors.ts'
 import type { StaticType } from './interpret.ts'
 import type { EngineTensors } from './kernelEngine.ts'
 import { Lifetime } from './lifetime.ts'
+import { Queue } from './queue.ts'
 import { formatType } from '../graph/print.ts'
 import type { ValueType } from '../ops/define.ts'
 import type { HostTensor } from '../tensor/hostTensor.ts'
@@ -22,7 +23,7 @@ export class KernelStateStore<T extends object> implements StateStore {
   readonly #backend: Lifetime
   readonly #life: Lifetime
   readonly #entries: ReadonlyMap<string, Entry<T>>
-  #queue: Promise<void> = Promise.resolve()
+  readonly #queue: Queue = new Queue()
 
   private constructor(tensors: EngineTensors<T>, backend: Lifetime, entries: ReadonlyMap<string, Entry<T>>) {
     this.#tensors = tensors
@@ -82,16 +83,7 @@ export class KernelStateStore<T extends object> implements StateStore {
 
   /** Runs `body` on the current tensors, when everything asked of this store before is done. @throws DisposedError */
   exclusive<R>(body: (values: ReadonlyMap<string, T>) => Promise<R>): Promise<R> {
-    return this.#backend.use(() =>
-      this.#life.use(() => {
-        const turn = this.#queue.then(() => body(new Map([...this.#entries].map(([name, entry]) => [name, entry.value]))))
-        this.#queue = turn.then(
-          () => undefined,
-          () => undefined,
-        )
-        return turn
-      }),
-    )
+    return this.#backend.use(() => this.#life.use(() => this.#queue.run(() => body(new Map([...this.#entries].map(([name, entry]) => [name, entry.value]))))))
   }
 
   /**
