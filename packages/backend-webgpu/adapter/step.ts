@@ -86,7 +86,7 @@ if (options.profile) {
     const times = await profile(executable, inputs)
     const total = times.reduce((sum, { milliseconds }) => sum + milliseconds, 0)
     say(`\n${total.toFixed(0)} ms by the device's clock`)
-    for (const { kernel, dispatches, milliseconds } of times.slice(0, 24)) say(`${milliseconds.toFixed(1).padStart(8)} ms ${String(dispatches).padStart(4)} ${kernel}`)
+    for (const { kernel, dispatches, milliseconds } of times) say(`${milliseconds.toFixed(1).padStart(8)} ms ${String(dispatches).padStart(4)} ${kernel}`)
   }
 }
 process.exit(0)

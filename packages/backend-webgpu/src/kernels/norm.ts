@@ -3,7 +3,8 @@
 // Golub & LeVeque (1979) say, so that a mean far from 0 costs no digits:
 //   mean = sum_n mean_n / N        M v = sum_n (M2_n + pixels (mean_n - mean)^2),   M = N pixels
 //
-// The sums of the gradient, dbeta = sum dy and dgamma = sum dy (x - mean) r with r = 1 / sqrt(v + epsilon), likewise.
+// With r = 1 / sqrt(v + epsilon), the gradient takes dbeta = sum dy and dgamma = sum dy (x - mean) r, summed likewise, and
+//   dx = factor (dy - offset - slope (x - mean)),   factor = gamma r, offset = dbeta / M, slope = r dgamma / M
 
 import type { DType } from '@dynconv/core'
 import { combineLanes, itemKernel, type Kernel, lanesFor, literal, loaded, reads, rowKernel, sharedLanes, stored, type Target, valueType, writes } from '../wgsl/kernel.ts'
@@ -51,12 +52,12 @@ ${combineLanes(target, 'squares', 'lanes', lanes, add)}
   })
 }
 
-/** Mean and biased variance of each channel. Bindings: part, mean, variance. */
-export function channelStatisticsKernel({ target, dtype, batch, channels, pixels }: NormShape): Kernel {
+/** Mean, biased variance and r of each channel. Bindings: part, mean, variance, r. */
+export function channelStatisticsKernel({ target, dtype, batch, channels, pixels }: NormShape, epsilon: number): Kernel {
   return itemKernel({
     label: 'batchNorm channels',
     target,
-    bindings: [...reads('float32', 'part'), ...writes(dtype, 'mean', 'variance')],
+    bindings: [...reads('float32', 'part'), ...writes(dtype, 'mean', 'variance', 'r')],
     count: channels,
     body: `  var sum = 0.0;
   for (var n = 0u; n < ${batch}u; n++) { sum += part[(n * ${channels}u + item) * 2u]; }
@@ -69,7 +70,9 @@ export function channelStatisticsKernel({ target, dtype, batch, channels, pixels
   }
   let v = squares / ${batch * pixels}.0;
   mean[item] = ${stored('m', dtype, target)};
-  variance[item] = ${stored('v', dtype, target)};`,
+  variance[item] = ${stored('v', dtype, target)};
+  let deviation = inverseSqrt(v + ${literal(epsilon, 'float32')});
+  r[item] = ${stored('deviation', dtype, target)};`,
   })
 }
 
@@ -99,21 +102,22 @@ ${combineLanes(target, 'sums', 'lanes', lanes, (a, b) => `${a} + ${b}`)}
   })
 }
 
-/** dgamma and dbeta. Bindings: part, variance, dgamma, dbeta. */
-export function channelGradientsKernel({ target, dtype, batch, channels }: NormShape, epsilon: number): Kernel {
+/** Of each channel the gradients and what dx is made of. Bindings: part, variance, gamma, dgamma, dbeta, factor, offset, slope. */
+export function channelGradientsKernel({ target, dtype, batch, channels, pixels }: NormShape, epsilon: number): Kernel {
+  const load = (element: string): string => loaded(element, dtype, target)
+  const results = { dgamma: 'sums.y * r', dbeta: 'sums.x', factor: `${load('gamma[item]')} * r`, offset: 'sums.x / count', slope: 'sums.y * r * r / count' }
   return itemKernel({
     label: 'batchNormGrad channels',
     target,
-    bindings: [...reads('float32', 'part'), ...reads(dtype, 'variance'), ...writes(dtype, 'dgamma', 'dbeta')],
+    bindings: [...reads('float32', 'part'), ...reads(dtype, 'variance', 'gamma'), ...writes(dtype, ...Object.keys(results))],
     count: channels,
     body: `  var sums = vec2<f32>(0.0);
   for (var n = 0u; n < ${batch}u; n++) {
     let at = (n * ${channels}u + item) * 2u;
     sums += vec2<f32>(part[at], part[at + 1u]);
   }
-  let r = inverseSqrt(${loaded('variance[item]', dtype, target)} + ${literal(epsilon, 'float32')});
-  let g = sums.y * r;
-  dgamma[item] = ${stored('g', dtype, target)};
-  dbeta[item] = ${stored('sums.x', dtype, target)};`,
+  let count = ${batch * pixels}.0;
+  let r = inverseSqrt(${load('variance[item]')} + ${literal(epsilon, 'float32')});
+  ${Object.entries(results).map(([name, value]) => `${name}[item] = ${stored(value, dtype, target)};`).join('\n  ')}`,
   })
 }

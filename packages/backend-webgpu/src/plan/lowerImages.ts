@@ -50,17 +50,16 @@ function perChannel(context: Context, vector: Operand, x: StaticShape): Operand 
 // Elementwise arithmetic on tensors of one shape, for formulas.
 function arithmetic(context: Context, { dtype, shape }: StaticType) {
   const op =
-    (name: 'add' | 'sub' | 'mul' | 'div') =>
+    (name: 'add' | 'sub' | 'mul') =>
     (a: Operand, b: Operand): Lazy =>
       context.elementwise(name, expressions[name], [a, b], dtype, shape)
-  return { add: op('add'), sub: op('sub'), mul: op('mul'), div: op('div') }
+  return { add: op('add'), sub: op('sub'), mul: op('mul') }
 }
 
-// 1 / sqrt(variance + epsilon) per channel, stretched over x.
-function deviation(context: Context, variance: Operand, epsilon: number, x: StaticType): Operand {
-  const shape = [x.shape[1] ?? 0]
-  const sum = context.elementwise('add', expressions.add, [variance, { scalar: epsilon, dtype: x.dtype, shape: [] }], x.dtype, shape)
-  return perChannel(context, context.elementwise('rsqrt', expressions.rsqrt, [sum], x.dtype, shape), x.shape)
+// 1 / sqrt(variance + epsilon) per channel.
+function deviation(context: Context, variance: Operand, epsilon: number, { dtype, shape: [, channels = 0] }: StaticType): Lazy {
+  const sum = context.elementwise('add', expressions.add, [variance, { scalar: epsilon, dtype, shape: [] }], dtype, [channels])
+  return context.elementwise('rsqrt', expressions.rsqrt, [sum], dtype, [channels])
 }
 
 interface NormInputs {
@@ -68,14 +67,14 @@ interface NormInputs {
   readonly gamma: Operand
   readonly beta: Operand
   readonly mean: Operand
-  readonly variance: Operand
+  readonly r: Operand
 }
 
 // (x - mean) r gamma + beta
-function normalised(context: Context, type: StaticType, { x, gamma, beta, mean, variance }: NormInputs, epsilon: number): Lazy {
+function normalised(context: Context, type: StaticType, { x, gamma, beta, mean, r }: NormInputs): Lazy {
   const { add, sub, mul } = arithmetic(context, type)
-  const [r, g, b, m] = [deviation(context, variance, epsilon, type), perChannel(context, gamma, type.shape), perChannel(context, beta, type.shape), perChannel(context, mean, type.shape)]
-  return add(mul(mul(sub(x, m), r), g), b)
+  const stretch = (vector: Operand): Operand => perChannel(context, vector, type.shape)
+  return add(mul(mul(sub(x, stretch(mean)), stretch(r)), stretch(gamma)), stretch(beta))
 }
 
 /** The rules. */
@@ -101,38 +100,35 @@ export const imageRules: Pick<Rules, ImageName> = {
     const [type, vector] = [need(outputs[0]), need(outputs[1])]
     const x = context.dense(need(inputs[0]))
     const shape = normShape(context, x)
-    const [mean, variance] = [context.tensor(vector.dtype, vector.shape), context.tensor(vector.dtype, vector.shape)]
+    const perVector = (): Value => context.tensor(vector.dtype, vector.shape)
+    const [mean, variance, r] = [perVector(), perVector(), perVector()]
     if (shape.channels > 0) {
       const part = context.tensor('float32', [shape.batch, shape.channels, 2])
       if (shape.batch > 0) context.dispatch(planeStatisticsKernel(shape), x, part)
-      context.dispatch(channelStatisticsKernel(shape), part, mean, variance)
+      context.dispatch(channelStatisticsKernel(shape, epsilon), part, mean, variance, r)
     }
-    const y = normalised(context, type, { x, gamma: need(inputs[1]), beta: need(inputs[2]), mean, variance }, epsilon)
+    const y = normalised(context, type, { x, gamma: need(inputs[1]), beta: need(inputs[2]), mean, r })
     return [y, mean, variance]
   },
   batchNormGrad: (context, { epsilon }, inputs, outputs) => {
     const [type, vector] = [need(outputs[0]), need(outputs[1])]
-    const [x, mean, variance, dy] = [context.dense(need(inputs[0])), context.dense(need(inputs[2])), context.dense(need(inputs[3])), context.dense(need(inputs[4]))]
+    const [x, gamma, mean, variance, dy] = [0, 1, 2, 3, 4].map((i) => context.dense(need(inputs[i]))).map(need)
     const shape = normShape(context, x)
-    const [dgamma, dbeta] = [context.tensor(vector.dtype, vector.shape), context.tensor(vector.dtype, vector.shape)]
+    const perVector = (): Value => context.tensor(vector.dtype, vector.shape)
+    const [dgamma, dbeta, factor, offset, slope] = [perVector(), perVector(), perVector(), perVector(), perVector()]
     if (shape.channels > 0) {
       const part = context.tensor('float32', [shape.batch, shape.channels, 2])
       if (shape.batch > 0) context.dispatch(planeGradientsKernel(shape), x, dy, mean, part)
-      context.dispatch(channelGradientsKernel(shape, epsilon), part, variance, dgamma, dbeta)
+      context.dispatch(channelGradientsKernel(shape, epsilon), part, variance, gamma, dgamma, dbeta, factor, offset, slope)
     }
-    // dx = gamma r (dy - dbeta / M - z dgamma / M), z = (x - mean) r; what is per channel is computed per channel.
-    const perVector = arithmetic(context, vector)
     const { sub, mul } = arithmetic(context, type)
-    const count: Operand = { scalar: shape.batch * shape.pixels, dtype: type.dtype, shape: [] }
-    const r = deviation(context, variance, epsilon, type)
     const stretch = (v: Operand): Operand => perChannel(context, v, type.shape)
-    const z = mul(sub(x, stretch(mean)), r)
-    const centred = sub(sub(dy, stretch(perVector.div(dbeta, count))), mul(z, stretch(perVector.div(dgamma, count))))
-    return [mul(centred, mul(stretch(need(inputs[1])), r)), dgamma, dbeta]
+    const dx = mul(sub(sub(dy, stretch(offset)), mul(sub(x, stretch(mean)), stretch(slope))), stretch(factor))
+    return [dx, dgamma, dbeta]
   },
   batchNormInference: (context, { epsilon }, inputs, outputs) => {
     const [x, gamma, beta, mean, variance] = [0, 1, 2, 3, 4].map((i) => need(inputs[i]))
-    return normalised(context, need(outputs[0]), { x: need(x), gamma: need(gamma), beta: need(beta), mean: need(mean), variance: need(variance) }, epsilon)
+    return normalised(context, need(outputs[0]), { x: need(x), gamma: need(gamma), beta: need(beta), mean: need(mean), r: deviation(context, need(variance), epsilon, need(outputs[0])) })
   },
   groupNorm: 'decompose',
 
