@@ -2,11 +2,11 @@
 // process, and in a file in the user's cache for the next ones. Small layers are not tried: there the table of forms.ts is good
 // enough, and trying would take longer than it saves.
 
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import path from 'node:path'
 import { fromNumbers } from '@dynconv/core'
-import { userCacheFolder } from '@dynconv/core/node'
+import { userCacheFolder, writeFileAtomicSync } from '@dynconv/core/node'
 import { nth, product } from '../kernels/shared.ts'
 import { type Binding, Session } from './binding.node.ts'
 import { emptyFeed } from './build.ts'
@@ -166,14 +166,11 @@ class Findings {
     if (this.#times.get(key) === times) return
     this.#times.set(key, times)
     if (this.#file === undefined) return
-    const partial = `${this.#file}.tmp-${process.pid}`
     try {
-      mkdirSync(path.dirname(this.#file), { recursive: true })
       // Others may have written since.
-      writeFileSync(partial, `${JSON.stringify({ ...read(this.#file), ...Object.fromEntries(this.#times) }, null, 1)}\n`)
-      renameSync(partial, this.#file)
+      writeFileAtomicSync(this.#file, `${JSON.stringify({ ...read(this.#file), ...Object.fromEntries(this.#times) }, null, 1)}\n`)
     } catch {
-      rmSync(partial, { force: true })
+      // A read-only home or a full disk: tried again next time.
     }
   }
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as fs from 'node:fs/promises'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { FileError, type FileSystem, readFileBytes, writeFileAtomic } from './files.ts'
+import { FileError, type FileSystem, readFileBytes, writeFileAtomic, writeFileAtomicSync } from './files.ts'
 
 let folder: string
 beforeEach(async () => {
@@ -17,11 +17,14 @@ async function refusal(action: Promise<unknown>): Promise<FileError> {
   return error as FileError
 }
 
-test('writes and reads whole files, making folders', async () => {
+test.each<[string, (path: string, bytes: Uint8Array | string) => Promise<void> | void]>([
+  ['waiting', writeFileAtomic],
+  ['at once', writeFileAtomicSync],
+])('writes and reads whole files, making folders: %s', async (_, write) => {
   const path = join(folder, 'a', 'b', 'x.bin')
-  await writeFileAtomic(path, Uint8Array.of(1, 2, 3))
+  await write(path, Uint8Array.of(1, 2, 3))
   expect([...(await readFileBytes(path))]).toEqual([1, 2, 3])
-  await writeFileAtomic(path, 'für')
+  await write(path, 'für')
   expect(await readFile(path, 'utf8')).toBe('für')
   expect(await readdir(join(folder, 'a', 'b'))).toEqual(['x.bin'])
 })
@@ -71,6 +74,8 @@ test('a folder that cannot be one, and a file that is a folder, are named', asyn
   expect((await refusal(writeFileAtomic(inside, ''))).message).toContain(`cannot write ${inside}: a part of the path is a file, not a folder`)
   await mkdir(join(folder, 'sub'))
   expect((await refusal(writeFileAtomic(join(folder, 'sub'), ''))).message).toContain('it is a folder')
+  expect(() => writeFileAtomicSync(inside, '')).toThrow(`cannot write ${inside}: a part of the path is a file, not a folder`)
+  expect(() => writeFileAtomicSync(join(folder, 'sub'), '')).toThrow(FileError)
   expect((await readdir(folder)).sort()).toEqual(['file', 'sub'])
 })
 

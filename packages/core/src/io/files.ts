@@ -36,9 +36,18 @@ export interface OpenFile {
   close(): Promise<void>
 }
 
+/** What is used of `node:fs`. */
+interface SyncFileSystem {
+  mkdirSync(path: string, options: { readonly recursive: true }): unknown
+  writeFileSync(path: string, data: Uint8Array | string, options: { readonly flush: true }): void
+  renameSync(from: string, to: string): void
+  rmSync(path: string, options: { readonly force: true }): void
+}
+
 interface NodeProcess {
   readonly pid: number
   getBuiltinModule(name: 'node:fs/promises'): FileSystem
+  getBuiltinModule(name: 'node:fs'): SyncFileSystem
   getBuiltinModule(name: 'node:path'): { dirname(path: string): string }
 }
 
@@ -51,9 +60,7 @@ let counter = 0
  * @throws FileError when the folder cannot be written, the disk is full, ...; nothing is left behind then
  */
 export async function writeFileAtomic(path: string, bytes: Uint8Array | string, files: FileSystem = nodeProcess('writeFileAtomic').getBuiltinModule('node:fs/promises')): Promise<void> {
-  const node = nodeProcess('writeFileAtomic')
-  const folder = node.getBuiltinModule('node:path').dirname(path)
-  const beside = `${path}.tmp-${node.pid}-${counter++}`
+  const { folder, beside } = placesOf(path, nodeProcess('writeFileAtomic'))
   try {
     await files.mkdir(folder, { recursive: true })
     try {
@@ -72,6 +79,34 @@ export async function writeFileAtomic(path: string, bytes: Uint8Array | string, 
   }
   // Makes the new name itself survive a power cut. Not every system can flush a folder; the file is whole either way.
   await withFile(files, folder, 'r', (file) => file.sync()).catch(() => undefined)
+}
+
+/**
+ * `writeFileAtomic` for code that cannot wait: it returns when the file is there. A power cut at that moment may bring the old
+ * one back.
+ *
+ * @throws FileError, as `writeFileAtomic` does
+ */
+export function writeFileAtomicSync(path: string, bytes: Uint8Array | string): void {
+  const node = nodeProcess('writeFileAtomicSync')
+  const files = node.getBuiltinModule('node:fs')
+  const { folder, beside } = placesOf(path, node)
+  try {
+    files.mkdirSync(folder, { recursive: true })
+    try {
+      files.writeFileSync(beside, bytes, { flush: true })
+      files.renameSync(beside, path)
+    } catch (error) {
+      files.rmSync(beside, { force: true })
+      throw error
+    }
+  } catch (cause) {
+    throw fileError('write', path, cause)
+  }
+}
+
+function placesOf(path: string, node: NodeProcess): { readonly folder: string; readonly beside: string } {
+  return { folder: node.getBuiltinModule('node:path').dirname(path), beside: `${path}.tmp-${node.pid}-${counter++}` }
 }
 
 /**
