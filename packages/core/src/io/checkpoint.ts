@@ -67,7 +67,12 @@ export async function loadCheckpoint(path: string, module: Module, training?: Tr
   return checkpoint.info
 }
 
-/** A checkpoint without a module to put it in: to learn from `info` what to build. @throws FileError, FormatError */
+/**
+ * A checkpoint without a module to put it in: to learn from `info` what to build. Element types that have no counterpart here are
+ * converted, as decodeSafetensors says: weights saved in float64 are rounded to float32.
+ *
+ * @throws FileError, FormatError
+ */
 export async function readCheckpoint(path: string): Promise<Checkpoint> {
   const file = fileName(path)
   const { tensors, metadata } = decodeSafetensors(await readFileBytes(file), file)

@@ -64,6 +64,13 @@ test('reads F64, I64 and BF16 by conversion', () => {
   expect(brain && [...toFloat64(brain)]).toEqual([1, -3.140625, Number.POSITIVE_INFINITY])
 })
 
+test('F64 becomes float32 as PyTorch copies a double into a float: rounded to nearest, ties to even, what is tiny to 0', () => {
+  const values = [1 + 2 ** -24, 1 + 2 ** -24 + 2 ** -50, 1 + 3 * 2 ** -24, -1e-50, 3.4028235e38, Number.NaN, Number.NEGATIVE_INFINITY]
+  const bytes = new Uint8Array(new Float64Array(values).buffer)
+  const { tensors } = decodeSafetensors(file(`{"x":{"dtype":"F64","shape":[7],"data_offsets":[0,${bytes.length}]}}`, bytes))
+  expect(tensors.get('x')).toEqual(tensor([1, 1 + 2 ** -23, 1 + 2 ** -22, -0, (2 - 2 ** -23) * 2 ** 127, Number.NaN, Number.NEGATIVE_INFINITY]))
+})
+
 test('refuses F64 and I64 numbers that have no counterpart, at their byte', () => {
   const f64 = new Uint8Array(new Float64Array([1, Number.POSITIVE_INFINITY, 1e300]).buffer)
   const header = '{"x":{"dtype":"F64","shape":[3],"data_offsets":[0,24]}}'

@@ -48,6 +48,11 @@ export function checkSize2d(who: string, what: string, size: Size2d): void {
   checkInts(who, what, size, 2, 1)
 }
 
+/** Throws unless images of `size` have pixels: what is made of padding alone has no gradient, and is hardly ever meant. */
+export function checkPixels(who: string, size: Size2d): void {
+  if (size[0] === 0 || size[1] === 0) throw new ShapeError(`${who}: the input has no pixels (${by(size)})`)
+}
+
 /** Throws unless kernel, stride and dilation are positive and the padding is not negative. */
 export function checkWindow(who: string, window: Window2d): void {
   checkSize2d(who, 'kernelSize', window.kernelSize)
@@ -61,10 +66,11 @@ export function checkWindow(who: string, window: Window2d): void {
  * a before and b after: the kernel spans d (k - 1) + 1 pixels, so it fits floor((n + a + b - d (k - 1) - 1) / s) + 1 times.
  *
  * @example outputSize('conv2d', [32, 32], { kernelSize: [3, 3], stride: [2, 2], padding: [1, 1, 1, 1] }) // [16, 16]
- * @throws ShapeError when the kernel is larger than the padded input
+ * @throws ShapeError when the input has no pixels, or the kernel is larger than the padded input
  */
 export function outputSize(who: string, inputSize: Size2d, window: Window2d): Size2d {
   checkWindow(who, window)
+  checkPixels(who, inputSize)
   const { kernelSize, stride, padding, dilation = [1, 1] } = window
   const padded: Size2d = [inputSize[0] + padding[0] + padding[1], inputSize[1] + padding[2] + padding[3]]
   const span: Size2d = [dilation[0] * (kernelSize[0] - 1) + 1, dilation[1] * (kernelSize[1] - 1) + 1]

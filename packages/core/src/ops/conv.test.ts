@@ -201,6 +201,8 @@ test('what conv2d refuses, and says', () => {
   )
   expect(() => inferConv(x, f32(64, 64, 5, 2), { dilation: [1, 7], padding: [0, 0, 0, 0] })).toThrow('conv2d: kernel 5x2 (dilation 1x7: 5x8) is larger than the padded input 7x7')
   expect(() => inferConv(x, f32(64, 64, 8, 8))).toThrow(new ShapeError('conv2d: kernel 8x8 is larger than the padded input 7x7'))
+  expect(() => inferConv(f32(1, 64, 0, 7), w, { padding: [2, 2, 2, 2] })).toThrow(new ShapeError('conv2d: the input has no pixels (0x7)'))
+  expect(() => inferConv(f32(0, 64, 7, 0), f32(64, 64, 1, 1))).toThrow(new ShapeError('conv2d: the input has no pixels (7x0)'))
   expect(() => inferConv(f32(64, 7, 7), w)).toThrow(new ShapeError('conv2d: x must be [N, C, H, W], got [64, 7, 7]'))
   expect(() => inferConv(x, f32(64, 64, 3))).toThrow(new ShapeError('conv2d: weight must be [O, I/groups, kh, kw], got [64, 64, 3]'))
   expect(() => inferConv(x, f32(0, 64, 3, 3))).toThrow('conv2d: weight must not be empty, got [0, 64, 3, 3]')

@@ -46,7 +46,7 @@ export interface Conv2dOptions {
  * The convolution of images `x` [N, I, H, W] with `weight` [O, I/groups, kh, kw]: [N, O, OH, OW].
  *
  * @example conv2d(x, weight, { stride: 2, padding: 1 })
- * @throws ShapeError when channels, groups or sizes do not fit; ValueError for a padding that cannot be understood
+ * @throws ShapeError when channels, groups or sizes do not fit, or the images have no pixels; ValueError for a padding that cannot be understood
  */
 export function conv2d(x: Tensor, weight: Tensor, options: Conv2dOptions = {}): Tensor {
   const inputs = options.bias ? [x, weight, options.bias] : [x, weight]

@@ -221,6 +221,7 @@ test('what dynamicConv2d refuses, and says', () => {
   expect(() => infer(x, bases, pi, { groups: 3 })).toThrow(new ShapeError('dynamicConv2d: groups=3 must divide inChannels=64'))
   expect(() => infer(x, f32(4, 64, 32, 3, 3), pi)).toThrow(new ShapeError('dynamicConv2d: bases takes 32 channels a group, but x has 64'))
   expect(() => infer(x, f32(4, 64, 64, 9, 9), pi)).toThrow('dynamicConv2d: kernel 9x9 is larger than the padded input 7x7')
+  expect(() => infer(f32(2, 64, 0, 7), bases, pi, { padding: [2, 2, 2, 2] })).toThrow(new ShapeError('dynamicConv2d: the input has no pixels (0x7)'))
   expect(() => infer(x, bases, pi, {}, f32(64))).toThrow(new ShapeError('dynamicConv2d: bias must be [4, 64], got [64]'))
   expect(() => infer(x, bases, pi, { form: 'fast' as DynamicConvForm })).toThrow(new ValueError('dynamicConv2d: form must be auto, kernels, outputs, got fast'))
   expect(() => infer(x, bases, { dtype: 'float16', shape: [2, 4] })).toThrow(DTypeError)

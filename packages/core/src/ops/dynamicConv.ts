@@ -46,7 +46,7 @@ export interface DynamicConv2dOpOptions extends Omit<Conv2dOptions, 'bias'> {
  * [K, O, I/groups, kh, kw] (and of the biases [K, O]): [B, O, OH, OW].
  *
  * @example dynamicConv2d(x, bases, pi, { padding: 1 })
- * @throws ShapeError when channels, groups, bases or sizes do not fit; ValueError for a padding that cannot be understood
+ * @throws ShapeError when channels, groups, bases or sizes do not fit, or the images have no pixels; ValueError for a padding that cannot be understood
  */
 export function dynamicConv2d(x: Tensor, bases: Tensor, pi: Tensor, options: DynamicConv2dOpOptions = {}): Tensor {
   const attrs = { ...convAttrs('dynamicConv2d', bases, options), form: options.form ?? 'auto' }

@@ -199,9 +199,8 @@ function inferPool(who: PoolName, attrs: Pool2dAttrs, x: ValueType): ValueType {
 }
 
 // A window starts above the image by at most its padding and ends below by at most the other: with both smaller than the
-// kernel it holds at least one pixel, if there is one.
+// kernel it holds at least one pixel.
 function pooledSize(who: PoolName, attrs: Pool2dAttrs, inputSize: Size2d): Size2d {
-  if (inputSize[0] === 0 || inputSize[1] === 0) throw new ShapeError(`${who}: the input has no pixels (${by(inputSize)})`)
   const size = outputSize(who, inputSize, attrs)
   const [top, bottom, left, right] = attrs.padding
   if (Math.max(top, bottom) >= attrs.kernelSize[0] || Math.max(left, right) >= attrs.kernelSize[1]) {

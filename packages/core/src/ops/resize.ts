@@ -14,7 +14,7 @@ import { formatShape, type StaticShape } from '../tensor/shape.ts'
 import { only, type Tensor } from '../tensor/tensor.ts'
 import type { ResizeMode, Size2d } from './attrs.ts'
 import { take } from './checks.ts'
-import { by, checkImages, checkSize2d } from './checks2d.ts'
+import { checkImages, checkPixels, checkSize2d } from './checks2d.ts'
 import { pixels } from './conv.ts'
 import { defineOp, type OpTable, type RefTensor } from './define.ts'
 import { toSize2d } from './options2d.ts'
@@ -95,7 +95,7 @@ export const resizeOps: Pick<OpTable, 'resize' | 'resizeGrad'> = {
 function checkResize(who: string, mode: ResizeMode, from: Size2d, what: string, size: Size2d): void {
   if (!Object.hasOwn(readers, mode)) throw new ValueError(`${who}: mode must be nearest or bilinear, got ${String(mode)}`)
   checkSize2d(who, what, size)
-  if (from[0] === 0 || from[1] === 0) throw new ShapeError(`${who}: the input has no pixels (${by(from)})`)
+  checkPixels(who, from)
 }
 
 // The two pixels that an output pixel reads along one axis, and the share of the second. `nearest` reads one.
