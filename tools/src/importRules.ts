@@ -1,10 +1,10 @@
 // The dependency rule of the repository, checked on every import of every source file:
 //   packages/core     imports nothing outside itself;
-//   packages/*        may import core, and never each other, where they are published;
+//   packages/*        may import core, and never each other, where they are published; their tests may import the suite;
 //   private packages  (what apps share), apps/*, tools: may import every package;
 //   apps              are imported by nobody.
 // On top of it: a package is reached by its name, never by a path into its folder, and whatever a file imports is
-// declared in the package.json beside it. It is not a check for cycles (the linter has one: import/no-cycle).
+// declared in the package.json beside it. Tests are *.test.ts and, outside of core, what lies in src/testing/. It is not a check for cycles (the linter has one: import/no-cycle).
 import { globSync } from 'tinyglobby'
 import { readFileSync } from 'node:fs'
 import { builtinModules } from 'node:module'
@@ -44,6 +44,7 @@ interface Import {
 }
 
 const core = '@dynconv/core'
+const suite = '@dynconv/conformance'
 const nodeBuiltins = new Set(builtinModules)
 
 /**
@@ -81,8 +82,8 @@ function objection(
     const target = path.posix.join(path.posix.dirname(file), specifier)
     return target.startsWith(`${member.dir}/`) ? null : 'leaves its package: import the other package by its name'
   }
-  const isTest = file.endsWith('.test.ts')
   const isCore = member.manifest.name === core
+  const isTest = file.endsWith('.test.ts') || (!isCore && file.startsWith(`${member.dir}/src/testing/`))
   if (specifier.startsWith('node:')) {
     const allowed = !isCore || isTest || /(^|\/|\.)node\.ts$/.test(file)
     return allowed ? null : 'core runs in browsers: Node modules belong in src/node.ts or *.node.ts, behind "@dynconv/core/node"'
@@ -95,7 +96,7 @@ function objection(
     if (isCore) return 'core imports nothing outside itself'
     if (!target.dir.startsWith('packages/')) return 'nothing imports an app or the tools'
     const isPublished = member.dir.startsWith('packages/') && member.manifest.private !== true
-    if (isPublished && name !== core) return 'packages that are published may import core, and never each other'
+    if (isPublished && name !== core && !(isTest && name === suite)) return 'packages that are published may import core, and never each other; their tests may import the suite'
   } else if (isCore && !isTest) {
     return 'core has no dependencies'
   }

@@ -1,27 +1,7 @@
-import { evaluate, prepare, randomGraph, toRef } from '@dynconv/core'
-import { expect, test } from 'vitest'
+import { randomCase } from '@dynconv/conformance'
+import { conformanceTests } from '@dynconv/conformance/vitest'
 import { onnx } from './backend.ts'
-import { compare } from './testing/compare.ts'
 
-test('random graphs agree with the oracle, before and after the passes', async () => {
-  const backend = await onnx({ threads: 1 })
-  const failures: string[] = []
-  for (let seed = 0; seed < 100; seed++) {
-    const { graph, inputs, states } = randomGraph(seed)
-    const start = new Map(states.map((s) => [s.name, toRef(s.data)]))
-    const oracle = evaluate(graph, inputs.map(toRef), start)
-    for (const candidate of [graph, prepare(graph, backend).graph]) {
-      const state = await backend.createState(states)
-      const program = await backend.compile(candidate, { state })
-      const outputs = await program.run(inputs)
-      const found = outputs.map((t, i) => compare(t, oracle.outputs[i], 500))
-      for (const name of state.names) found.push(compare(await state.read(name), oracle.states.get(name) ?? start.get(name), 500))
-      failures.push(...found.flatMap((d) => (d === undefined ? [] : [`graph ${seed}: ${d}`])))
-      program.dispose()
-      state.dispose()
-    }
-  }
-  expect(failures).toEqual([])
-  expect(backend.memory()).toMatchObject({ liveTensors: 0, liveBytes: 0 })
-  await backend.dispose()
-})
+const seeds = Array.from({ length: 100 }, (_, seed) => seed)
+
+conformanceTests({ name: 'onnx', create: () => onnx({ threads: 1 }) }, { modes: ['forward'], cases: seeds.flatMap((seed) => [randomCase(seed), randomCase(seed, 'optimised')]) })

@@ -1,3 +1,4 @@
+import { compareRounded, randint, randn } from '@dynconv/conformance'
 import {
   type Backend,
   batchNorm,
@@ -24,7 +25,6 @@ import {
 } from '@dynconv/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { tfjs } from './backend.ts'
-import { compare, randint, randn } from './testing/compare.ts'
 import { testedEngines } from './testing/engines.ts'
 
 const numbers = (t: HostTensor | undefined): number[] => Array.from(t?.data ?? [])
@@ -107,8 +107,8 @@ describe.each([...testedEngines])('$title', ({ options }) => {
         const outputs = await program.run(inputs)
         const oracle = evaluate(graph, inputs.map(toRef), expected)
         expected = new Map(oracle.states)
-        expect(outputs.map((t, i) => compare(t, oracle.outputs[i], 400))).toEqual([undefined, undefined])
-        for (const name of state.names) expect([name, compare(await state.read(name), expected.get(name), 400)]).toEqual([name, undefined])
+        expect(outputs.map((t, i) => compareRounded(t, oracle.outputs[i], 400))).toEqual([undefined, undefined])
+        for (const name of state.names) expect([name, compareRounded(await state.read(name), expected.get(name), 400)]).toEqual([name, undefined])
       }
       expect(numbers(await state.read('steps'))).toEqual([4])
       program.dispose()

@@ -1,8 +1,8 @@
+import { randn } from '@dynconv/conformance'
 import { dynamicConv2d, gradients, tensor, type Tensor, trace } from '@dynconv/core'
 import { expect, test } from 'vitest'
 import { tfjs } from './backend.ts'
 import { loadTf } from './load.ts'
-import { randn } from './testing/compare.ts'
 import { testedEngines } from './testing/engines.ts'
 
 test.each([...testedEngines])("$title: the engine's own count of tensors returns to its start, over a thousand runs and a failing one", async ({ options: { engine, executor } }) => {

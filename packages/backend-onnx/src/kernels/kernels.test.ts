@@ -25,8 +25,8 @@ describe.each(Object.keys(ops) as OpName[])('%s agrees with the oracle', (op) =>
   test('on every case', async () => {
     const failures: string[] = []
     for (const c of cases[op]) {
-      const found = await difference(backend, { ...c, elementwise: op in elementwiseCases }).catch((error: unknown) => String(error))
-      if (found !== undefined) failures.push(`${c.name}: ${found}`)
+      const found = await difference(backend, { ...c, elementwise: op in elementwiseCases }).catch((error: unknown) => `${c.name}: ${String(error)}`)
+      if (found !== undefined) failures.push(found)
     }
     expect(failures).toEqual([])
   })

@@ -1,12 +1,12 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
+import { compareRounded, randn, roundedDifference } from '@dynconv/conformance'
 import { type Backend, dynamicConv2d, gradients, type Graph, GraphBuilder, MemoryLedger, ops, randomGraph, tensor } from '@dynconv/core'
 import { describe, expect, test } from 'vitest'
 import { tfjs, TfjsBackend } from '../backend.ts'
 import { loadTf } from '../load.ts'
 import { families } from '../testing/cases.ts'
-import { compare, difference, randn } from '../testing/compare.ts'
 import { testedEngines } from '../testing/engines.ts'
 import { smallBatch, smallStep, smallTraining } from '../testing/net.ts'
 import { buildBundle } from './build.ts'
@@ -154,8 +154,8 @@ describe.each([...native])('$title', ({ options }) => {
     const backend = await withChoices({ forms: fixed(forms) })
     const failures: string[] = []
     for (const c of families['dynamic convolution and its gradients'] ?? []) {
-      const found = await difference(backend, c).catch((error: unknown) => String(error))
-      if (found !== undefined) failures.push(`${c.name}: ${found}`)
+      const found = await roundedDifference(backend, c).catch((error: unknown) => `${c.name}: ${String(error)}`)
+      if (found !== undefined) failures.push(found)
     }
     expect(failures).toEqual([])
     await backend.dispose()
@@ -170,8 +170,8 @@ describe.each([...native])('$title', ({ options }) => {
     const failures: string[] = []
     for (const c of families['dynamic convolution and its gradients'] ?? []) {
       if (!c.name.includes('stride [1, 1]') || c.name.includes('padding [0, 2, 1, 0]')) continue
-      const found = await difference(backend, c).catch((error: unknown) => String(error))
-      if (found !== undefined) failures.push(`${c.name}: ${found}`)
+      const found = await roundedDifference(backend, c).catch((error: unknown) => `${c.name}: ${String(error)}`)
+      if (found !== undefined) failures.push(found)
     }
     expect(failures).toEqual([])
     await backend.dispose()
@@ -186,7 +186,7 @@ describe.each([...native])('$title', ({ options }) => {
     { stride: [2, 1], inputGrad: 'grouped', kernelGrad: 'grouped' },
   ] as const)('samples stand side by side in twos as well, with stride $stride in forms $inputGrad, $kernelGrad', async ({ stride, inputGrad, kernelGrad }) => {
     const backend = await withChoices({ forms: fixed({ forward: 'grouped', inputGrad, kernelGrad }, 2) })
-    const found = await difference(backend, {
+    const found = await roundedDifference(backend, {
       name: 'side by side',
       fn: (x, bases, pi) => {
         const y = dynamicConv2d(x, bases, pi, { padding: 1, stride, form: 'kernels' })
@@ -274,7 +274,7 @@ describe.each([...native])('$title', ({ options }) => {
     await ten.run([])
     expect((await look.run([]))[0]?.data[0]).toBe(42)
     expect(questions).toBe(asked)
-    expect(compare(sum ?? tensor(0), { shape: [], data: Float64Array.of(start + 22 * 144) }, 200)).toBeUndefined()
+    expect(compareRounded(sum ?? tensor(0), { shape: [], data: Float64Array.of(start + 22 * 144) }, 200)).toBeUndefined()
     await ten.run([])
     ten.dispose()
     expect((await state.read('count')).data[0]).toBe(52)

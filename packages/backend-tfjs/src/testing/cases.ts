@@ -1,6 +1,7 @@
 // Cases that the tests of both executors run against the oracle: every op, and of the convolutions every combination of
 // what TensorFlow refuses. Small shapes. The whole list of what an engine must do is the conformance suite's.
 
+import { randint, randn, type RoundedCase } from '@dynconv/conformance'
 import {
   avgPool2d,
   batchNorm,
@@ -24,7 +25,6 @@ import {
   tensor,
   type Tensor,
 } from '@dynconv/core'
-import { type Case, randint, randn } from './compare.ts'
 
 const [nan, inf] = [Number.NaN, Number.POSITIVE_INFINITY]
 const corners = [nan, -inf, inf, -1, 0, -0, 1, 0.5, -2.5, 3e38, 7, -7, 2, 0.1]
@@ -32,7 +32,7 @@ const [column, row] = [tensor(corners, [corners.length, 1]), tensor(corners, [1,
 const [ints, intsAcross] = [fromNumbers('int32', [6, 1], [0, -1, 7, 2 ** 31 - 1, -(2 ** 31), 70000]), fromNumbers('int32', [1, 6], [0, -1, 7, 2 ** 31 - 1, -(2 ** 31), 70000])]
 const [yes, no] = [fromNumbers('bool', [2, 1], [0, 1]), fromNumbers('bool', [1, 2], [0, 1])]
 const image = randn([2, 4, 6, 5], 1)
-const elementwise = (name: string, fn: Case['fn'], inputs: readonly HostTensor[]): Case => ({ name, fn, inputs, elementwise: true, roundings: 8 })
+const elementwise = (name: string, fn: RoundedCase['fn'], inputs: readonly HostTensor[]): RoundedCase => ({ name, fn, inputs, elementwise: true, roundings: 8 })
 
 const unaries: Readonly<Record<string, (t: Tensor) => Tensor>> = {
   neg: (t) => t.neg(), abs: (t) => t.abs(), exp: (t) => t.exp(), log: (t) => t.log(), sqrt: (t) => t.sqrt(), rsqrt: (t) => t.rsqrt(),
@@ -45,7 +45,7 @@ const binaries: Readonly<Record<string, (a: Tensor, b: Tensor) => Tensor>> = {
 }
 const onIntegers = ['add', 'sub', 'mul', 'min', 'max', 'less', 'equal', 'notEqual', 'select']
 
-const elementwiseCases: readonly Case[] = [
+const elementwiseCases: readonly RoundedCase[] = [
   ...Object.entries(unaries).flatMap(([name, fn]) => [elementwise(`${name} of corners`, fn, [row]), elementwise(`${name} of nothing`, fn, [tensor([], [2, 0])])]),
   ...Object.entries(binaries).map(([name, fn]) => elementwise(`${name} of corners`, fn, [column, row])),
   ...onIntegers.flatMap((name) => (binaries[name] ? [elementwise(`${name} of int32`, binaries[name], [ints, intsAcross])] : [])),
@@ -54,7 +54,7 @@ const elementwiseCases: readonly Case[] = [
   elementwise('custom gradient and stopped gradient', (t) => customGradient([t], ([x]) => [x?.mul(2).stopGradient() ?? t], (grads) => grads), [row]),
 ]
 
-const shapeCases: readonly Case[] = [
+const shapeCases: readonly RoundedCase[] = [
   { name: 'moves', fn: (t) => [t.transpose([3, 1, 0, 2]), t.reshape([4, 60]), t.slice([0, 1, 5, 0], [2, 2, 3, 5], [1, 1, -2, 1]), t.slice([1, 0, 0, 1], [1, 4, 3, 2], [1, 1, 2, 2])], inputs: [image] },
   { name: 'pads and joins', fn: (t) => [t.pad([0, 1, 0, 2], [1, 0, 0, 3], 4), concat([t, t.neg(), t.slice([0, 0, 0, 0], [2, 0, 6, 5])], 1), t.slice([0, 0, 0, 0], [2, 4, 6, 1]).broadcastTo([3, 2, 4, 6, 5])], inputs: [image] },
   { name: 'bools move', fn: (t) => [t.transpose([1, 0]), t.broadcastTo([3, 2, 2]), t.slice([0, 0], [2, 1]), t.pad([1, 0], [0, 1], 1), concat([t, t], 0)], inputs: [fromNumbers('bool', [2, 2], [0, 1, 1, 0])] },
@@ -63,7 +63,7 @@ const shapeCases: readonly Case[] = [
   { name: 'one hot', fn: (i) => [i.oneHot(3), i.oneHot(3, 'bool')], inputs: [fromNumbers('int32', [4], [0, 2, -1, 3])] },
 ]
 
-const reduceCases: readonly Case[] = [
+const reduceCases: readonly RoundedCase[] = [
   { name: 'sums and maxima', fn: (t) => [t.sum(), t.sum([1, 3], true), t.maxOver([0, 2]), t.mean([2, 3]), t.argMax(1)], inputs: [image], roundings: 240 },
   { name: 'maxima and NaN', fn: (t) => [t.maxOver([0]), t.argMax(0), t.argMax(1)], inputs: [tensor([1, nan, nan, -inf, 2, inf], [2, 3])] },
   { name: 'of nothing', fn: (t) => [t.sum([1]), t.matmul(t, { transposeB: true })], inputs: [tensor([], [2, 0])] },
@@ -97,7 +97,7 @@ const convTitle = (c: ConvCase): string => `${formatShape(c.kernelSize)} stride 
 const pixels: Size2d = [7, 8]
 
 // conv2d and both gradients of it.
-const convCases: readonly Case[] = convCombinations.map((c): Case => {
+const convCases: readonly RoundedCase[] = convCombinations.map((c): RoundedCase => {
   const attrs: Conv2dAttrs = { stride: c.stride, dilation: c.dilation, padding: c.padding, groups: c.groups }
   return {
     name: `conv2d ${convTitle(c)}`,
@@ -108,8 +108,8 @@ const convCases: readonly Case[] = convCombinations.map((c): Case => {
 })
 
 // A dynamic convolution and all of its gradients, in both forms.
-const dynamicCases: readonly Case[] = [...convCombinations.filter((_, i) => i % 5 === 0), ...[1, 2, 4].map((groups): ConvCase => ({ stride: [1, 1], dilation: [1, 1], padding: [1, 1, 1, 1], kernelSize: [3, 3], groups }))].flatMap((c) =>
-  (['kernels', 'outputs', 'auto'] as const).map((form): Case => ({
+const dynamicCases: readonly RoundedCase[] = [...convCombinations.filter((_, i) => i % 5 === 0), ...[1, 2, 4].map((groups): ConvCase => ({ stride: [1, 1], dilation: [1, 1], padding: [1, 1, 1, 1], kernelSize: [3, 3], groups }))].flatMap((c) =>
+  (['kernels', 'outputs', 'auto'] as const).map((form): RoundedCase => ({
     name: `dynamicConv2d ${convTitle(c)}, ${form}`,
     fn: (x, bases, pi, bias, dy) => {
       const y = dynamicConv2d(x, bases, pi, { stride: c.stride, dilation: c.dilation, padding: c.padding, groups: c.groups, bias, form })
@@ -120,7 +120,7 @@ const dynamicCases: readonly Case[] = [...convCombinations.filter((_, i) => i % 
   })),
 )
 
-const imageCases: readonly Case[] = [
+const imageCases: readonly RoundedCase[] = [
   { name: 'max pool and its gradient', fn: (x) => [maxPool2d(x, { kernelSize: 3, stride: 2, padding: 1 }), ...gradients(maxPool2d(x, { kernelSize: 2 }).square().sum(), [x])].flatMap((t) => t ?? []), inputs: [image] },
   { name: 'mean pools and their gradients', fn: (x) => [avgPool2d(x, { kernelSize: 3, padding: [0, 1, 2, 1], countIncludePad: false }), ...gradients(avgPool2d(x, { kernelSize: 2 }).square().sum(), [x])].flatMap((t) => t ?? []), inputs: [image], roundings: 20 },
   { name: 'resizing and its gradient', fn: (x) => [resize(x, { size: [9, 3], mode: 'bilinear' }), resize(x, { size: [4, 10] }), ...gradients(resize(x, { size: [3, 7], mode: 'bilinear' }).square().sum(), [x])].flatMap((t) => t ?? []), inputs: [image], roundings: 30 },
@@ -141,7 +141,7 @@ const imageCases: readonly Case[] = [
 ]
 
 /** By family. */
-export const families: Readonly<Record<string, readonly Case[]>> = {
+export const families: Readonly<Record<string, readonly RoundedCase[]>> = {
   elementwise: elementwiseCases,
   shape: shapeCases,
   reduce: reduceCases,
