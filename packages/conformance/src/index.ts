@@ -1,7 +1,8 @@
 // The public face of @dynconv/conformance: the list of cases, the tolerances, and the suite that runs one within the other.
 // It runs in browsers. The command is cli.node.ts; for vitest there is '@dynconv/conformance/vitest'.
 
-export { type ContractCase, contractCases } from './cases/contract.ts'
+export { contractCases } from './cases/contract.ts'
+export type { ContractCase } from './cases/contractDefine.ts'
 export { type Case, type CaseOptions, defineCase, moduleCase, opCase, type OpCaseOptions, type Order } from './cases/define.ts'
 export { allCases } from './cases/index.ts'
 export { type PerfCase, perfCases } from './cases/perf.ts'

@@ -16,17 +16,10 @@ import {
   prepare,
   ShapeError,
   type StateInit,
-  type StateStore,
   tensor,
-  toFloat64,
 } from '@dynconv/core'
-
-/** Something that a backend must keep to. */
-export interface ContractCase {
-  readonly id: string
-  /** Does what the case is about, and gives what is wrong, a text each. */
-  readonly check: (backend: Backend) => Promise<readonly string[]>
-}
+import { contract, type ContractCase, numbers, withStore } from './contractDefine.ts'
+import { programContracts } from './contractPrograms.ts'
 
 // y = x + 1 and, with a state, total' = total + x; both of [3].
 function adder(): Graph {
@@ -68,56 +61,6 @@ function swap(): Graph {
 }
 
 const total: StateInit = { name: 'total', kind: 'buffer', data: tensor([10, 20, 30]) }
-
-function numbers(t: HostTensor | undefined): readonly number[] {
-  return t ? [...toFloat64(t)] : []
-}
-
-/** Collects what is wrong. */
-class Findings {
-  readonly problems: string[] = []
-
-  same(what: string, got: readonly number[], wanted: readonly number[]): void {
-    const equal = got.length === wanted.length && got.every((v, i) => v === wanted[i])
-    if (!equal) this.problems.push(`${what}: got [${got.join(', ')}], expected [${wanted.join(', ')}]`)
-  }
-
-  that(what: string, holds: boolean): void {
-    if (!holds) this.problems.push(what)
-  }
-
-  /** `body` must reject with an error of class `expected`. */
-  async refuses(what: string, expected: new (...args: never[]) => Error, body: () => Promise<unknown>): Promise<void> {
-    try {
-      await body()
-      this.problems.push(`${what}: nothing was thrown, expected ${expected.name}`)
-    } catch (error) {
-      if (error instanceof expected) return
-      this.problems.push(`${what}: got ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}, expected ${expected.name}`)
-    }
-  }
-}
-
-function contract(name: string, body: (backend: Backend, found: Findings) => Promise<void>): ContractCase {
-  return {
-    id: `contract[${name}]`,
-    check: async (backend) => {
-      const found = new Findings()
-      await body(backend, found)
-      return found.problems
-    },
-  }
-}
-
-// Everything that a case makes is disposed, whatever it finds.
-async function withStore(backend: Backend, initial: readonly StateInit[], body: (store: StateStore) => Promise<void>): Promise<void> {
-  const store = await backend.createState(initial)
-  try {
-    await body(store)
-  } finally {
-    store.dispose()
-  }
-}
 
 async function withAdder(backend: Backend, body: (run: (x: HostTensor) => Promise<readonly HostTensor[]>) => Promise<void>): Promise<void> {
   const executable = await backend.compile(adder())
@@ -304,6 +247,8 @@ export function contractCases(): readonly ContractCase[] {
         await first.run([tensor([4, 4, 4])])
         found.same('the state', numbers(await state.read('total')), [17, 27, 37])
         first.dispose()
+        await second.run([tensor([1, 1, 1])])
+        found.same('the state, when one of them is gone', numbers(await state.read('total')), [18, 28, 38])
         second.dispose()
       })
     }),
@@ -347,5 +292,6 @@ export function contractCases(): readonly ContractCase[] {
         executable.dispose()
       })
     }),
+    ...programContracts(),
   ]
 }

@@ -1,7 +1,8 @@
 // From the lists of cases and the modes to pieces of work: one case, in one mode, on one backend.
 
 import type { DType } from '@dynconv/core'
-import { type ContractCase, contractCases } from '../cases/contract.ts'
+import { contractCases } from '../cases/contract.ts'
+import type { ContractCase } from '../cases/contractDefine.ts'
 import type { Case, Order } from '../cases/define.ts'
 import { allCases } from '../cases/index.ts'
 import { type PerfCase, perfCases } from '../cases/perf.ts'
