@@ -10,6 +10,7 @@ import {
   formatShape,
   type OpAttrs,
   type OpName,
+  outputSize,
   type Padding2d,
   type Size2d,
   tensor,
@@ -76,12 +77,8 @@ export const moreConvShapes: readonly ConvShape[] = [
 const all = [...convShapes, ...moreConvShapes]
 
 /** Pixels of the result. */
-export function outSize({ inputSize, kernelSize, attrs: { stride, padding, dilation } }: ConvShape): Size2d {
-  const along = (n: number, k: number, s: number, d: number, before: number, after: number): number => Math.floor((n + before + after - d * (k - 1) - 1) / s) + 1
-  return [
-    along(inputSize[0], kernelSize[0], stride[0], dilation[0], padding[0], padding[1]),
-    along(inputSize[1], kernelSize[1], stride[1], dilation[1], padding[2], padding[3]),
-  ]
+function outSize({ inputSize, kernelSize, attrs }: ConvShape): Size2d {
+  return outputSize('conv2d', inputSize, { ...attrs, kernelSize })
 }
 
 const xOf = (c: ConvShape) => randn([c.batch, c.inChannels, ...c.inputSize], 1)

@@ -10,6 +10,7 @@ import {
   type HostTensor,
   maxPool2d,
   type OpName,
+  outputSize,
   type Padding2d,
   resize,
   type Size2d,
@@ -42,13 +43,8 @@ const pools: readonly PoolShape[] = [
   pool([4, 7], [4, 7], [0, 0, 0, 0]),
 ]
 
-const outSize = (p: PoolShape, [h, w]: Size2d): Size2d => [
-  Math.floor((h + p.padding[0] + p.padding[1] - p.kernelSize[0]) / p.stride[0]) + 1,
-  Math.floor((w + p.padding[2] + p.padding[3] - p.kernelSize[1]) / p.stride[1]) + 1,
-]
-
 const x = randn([2, 3, 8, 7])
-const dyOf = (p: PoolShape): HostTensor => randn([2, 3, ...outSize(p, [8, 7])], 2)
+const dyOf = (p: PoolShape): HostTensor => randn([2, 3, ...outputSize('pool', [8, 7], p)], 2)
 // Ties everywhere.
 const ties = fromNumbers('float32', [2, 3, 8, 7], randint([2, 3, 8, 7], 3).data)
 // Windows with NaN, with infinities, with nothing but -infinity or the lowest float32.
@@ -107,7 +103,7 @@ export const imageCases: Cases<
   maxPool2dGrad: [
     ...pools.map((p): Case => ({ name: p.name, fn: maxGrad(p), inputs: [x, dyOf(p)], roundings: 9 })),
     ...pools.map((p): Case => ({ name: `${p.name}, ties`, fn: maxGrad(p), inputs: [ties, dyOf(p)], roundings: 9 })),
-    ...pools.map((p): Case => ({ name: `${p.name}, NaN and infinity`, fn: maxGrad(p), inputs: [odd, randn([1, 1, ...outSize(p, [8, 7])])], roundings: 9 })),
+    ...pools.map((p): Case => ({ name: `${p.name}, NaN and infinity`, fn: maxGrad(p), inputs: [odd, randn([1, 1, ...outputSize('pool', [8, 7], p)])], roundings: 9 })),
     { name: 'lowest numbers', fn: maxGrad(pool([2, 2], [2, 2], [0, 0, 0, 0])), inputs: [low, randn([1, 1, 1, 2])] },
     { name: 'float16', fn: (t, dy) => maxGrad(pool([3, 3], [2, 2], [1, 1, 1, 1]))(t.cast('float16'), dy.cast('float16')), inputs: [x, halves([2, 3, 4, 4])], roundings: 4 },
   ],

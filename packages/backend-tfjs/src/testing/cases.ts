@@ -19,6 +19,7 @@ import {
   groupNorm,
   type HostTensor,
   maxPool2d,
+  outputSize,
   type Padding2d,
   resize,
   type Size2d,
@@ -88,11 +89,6 @@ const convCombinations: readonly ConvCase[] = strides.flatMap((stride) =>
   dilations.flatMap((dilation) => paddings.flatMap((padding) => sizes.flatMap((kernelSize) => [1, 2, 4].map((groups) => ({ stride, dilation, padding, kernelSize, groups }))))),
 )
 
-function outSize({ stride, dilation, padding, kernelSize }: ConvCase, [height, width]: Size2d): Size2d {
-  const along = (n: number, i: 0 | 1): number => Math.floor((n + padding[2 * i as 0 | 2] + padding[(2 * i + 1) as 1 | 3] - dilation[i] * (kernelSize[i] - 1) - 1) / stride[i]) + 1
-  return [along(height, 0), along(width, 1)]
-}
-
 const convTitle = (c: ConvCase): string => `${formatShape(c.kernelSize)} stride ${formatShape(c.stride)} dilation ${formatShape(c.dilation)} padding ${formatShape(c.padding)} groups ${c.groups}`
 const pixels: Size2d = [7, 8]
 
@@ -102,7 +98,7 @@ const convCases: readonly RoundedCase[] = convCombinations.map((c): RoundedCase 
   return {
     name: `conv2d ${convTitle(c)}`,
     fn: (x, w, b, dy) => [conv2d(x, w, { ...attrs, bias: b }), conv2dInputGrad(dy, w, { ...attrs, inputSize: pixels }), conv2dFilterGrad(x, dy, { ...attrs, kernelSize: c.kernelSize })],
-    inputs: [randn([2, 4, ...pixels], 1), randn([4, 4 / c.groups, ...c.kernelSize], 2), randn([4], 3), randn([2, 4, ...outSize(c, pixels)], 4)],
+    inputs: [randn([2, 4, ...pixels], 1), randn([4, 4 / c.groups, ...c.kernelSize], 2), randn([4], 3), randn([2, 4, ...outputSize('conv2d', pixels, c)], 4)],
     roundings: 120,
   }
 })
@@ -115,7 +111,7 @@ const dynamicCases: readonly RoundedCase[] = [...convCombinations.filter((_, i) 
       const y = dynamicConv2d(x, bases, pi, { stride: c.stride, dilation: c.dilation, padding: c.padding, groups: c.groups, bias, form })
       return [y, ...gradients(y.mul(dy).sum(), [x, bases, pi, bias])].flatMap((t) => t ?? [])
     },
-    inputs: [randn([3, 4, ...pixels], 1), randn([2, 4, 4 / c.groups, ...c.kernelSize], 2), randn([3, 2], 3), randn([2, 4], 4), randn([3, 4, ...outSize(c, pixels)], 5)],
+    inputs: [randn([3, 4, ...pixels], 1), randn([2, 4, 4 / c.groups, ...c.kernelSize], 2), randn([3, 2], 3), randn([2, 4], 4), randn([3, 4, ...outputSize('conv2d', pixels, c)], 5)],
     roundings: 600,
   })),
 )
