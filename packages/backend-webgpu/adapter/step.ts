@@ -57,8 +57,8 @@ async function prepared(name: string, run: () => Promise<unknown>): Promise<Cont
   await run()
   const { executable } = programs.at(-1) ?? {}
   if (!(executable instanceof WebGpuExecutable)) throw new Error('not ours')
-  const { dispatches, boundBytes, multiplyAdds } = executable.work()
-  say(`${name}: first run ${((performance.now() - start) / 1000).toFixed(1)} s, ${dispatches} dispatches, ${(boundBytes / 1e6).toFixed(0)} MB bound, ${(multiplyAdds / 1e6).toFixed(0)} million multiply-adds`)
+  const { dispatches, copies, boundBytes, multiplyAdds } = executable.work()
+  say(`${name}: first run ${((performance.now() - start) / 1000).toFixed(1)} s, ${dispatches} dispatches, ${copies} copies, ${(boundBytes / 1e6).toFixed(0)} MB bound, ${(multiplyAdds / 1e6).toFixed(0)} million multiply-adds`)
   return { name, run, best: Number.POSITIVE_INFINITY }
 }
 

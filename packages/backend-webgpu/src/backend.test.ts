@@ -51,6 +51,52 @@ test('a state takes its new value in the same command buffer, after everything e
   expect(await state.read('count')).toEqual(tensor([5, 6, 7, 8]))
 })
 
+test('states are updated together: one dispatch, and one copy for neighbours', async () => {
+  const mock = mockDevice()
+  const backend = await webgpu({ device: mock.device })
+  const sizes = [5, 300, 6]
+  const state = await backend.createState(sizes.map((size, i) => ({ name: `w${i}`, kind: 'parameter', data: tensor(Array.from({ length: size }, () => i)) })))
+  const b = new GraphBuilder(ops)
+  const lr = b.input('lr', 'float32', [])
+  sizes.forEach((size, i) => {
+    const w = b.readState(`w${i}`, 'parameter', 'float32', [size])
+    b.writeState(`w${i}`, 'parameter', 'float32', [size], w.sub(b.input(`x${i}`, 'float32', [size]).softmax(0).mul(lr)))
+  })
+  const f = await backend.compile(b.build(), { state })
+  // Softmaxes give tens; the update is computed as its table says.
+  mock.onDispatch = (label, buffers) => {
+    const [rate, from, states, places, results] = buffers.map((bytes) => new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4))
+    if (label === 'softmax') from?.fill(10)
+    if (label !== 'mul+sub of many' || !results) return
+    const table = new Int32Array(places?.slice().buffer ?? new ArrayBuffer(0))
+    for (let row = 0; row < table.length; row += 4) {
+      const [count = 0, ofFrom = 0, ofStates = 0, ofResults = 0] = table.slice(row, row + 4)
+      expect(count).toBeLessThanOrEqual(64)
+      for (let e = 0; e < count * 4; e++) results[ofResults * 4 + e] = (states?.[ofStates * 4 + e] ?? Number.NaN) - (from?.[ofFrom * 4 + e] ?? Number.NaN) * (rate?.[0] ?? Number.NaN)
+    }
+  }
+  mock.calls.length = 0
+  await f.run([tensor(0.5, []), ...sizes.map((size) => tensor(Array.from({ length: size }, () => 0)))])
+  // 256 and 1280 bytes, in which the first two lie, and the last one's own.
+  expect(mock.calls.filter((call) => !call.startsWith('write'))).toEqual(['submit', 'pass', ...sizes.map(() => 'dispatch softmax 1x1x1'), 'dispatch mul+sub of many 4x1x1', 'copy 1568', 'map'])
+  for (const [i, size] of sizes.entries()) expect(await state.read(`w${i}`)).toEqual(tensor(Array.from({ length: size }, () => i - 5)))
+})
+
+test('states lie together as far as the limits allow', async () => {
+  const mock = mockDevice({ limits: { maxStorageBufferBindingSize: 1024 } })
+  const backend = await webgpu({ device: mock.device })
+  const values = [100, 10, 200, 50, 1].map((size, i) => tensor(Array.from({ length: size }, () => i + 1)))
+  const state = await backend.createState(values.map((data, i) => ({ name: `s${i}`, kind: 'buffer', data })))
+  // Each begins at a multiple of 256 and takes whole multiples of 16: 0 and 512; 0; 0 and 256.
+  expect([...mock.live].map(({ size }) => size)).toEqual([512 + 48, 800, 256 + 16])
+  for (const [i, value] of values.entries()) expect(await state.read(`s${i}`)).toEqual(value)
+  await state.write('s3', tensor(Array.from({ length: 50 }, () => -1)))
+  expect([await state.read('s2'), (await state.read('s3')).data[49]]).toEqual([values[2], -1])
+  state.dispose()
+  expect(mock.live.size).toBe(0)
+  await expect(backend.createState([{ name: 'w', kind: 'parameter', data: tensor(Array.from({ length: 300 }, () => 0)) }])).rejects.toThrow("webgpu: state 'w' needs 1200 bytes")
+})
+
 test('where an index may be out of bounds, states wait until none was', async () => {
   const mock = mockDevice()
   const backend = await webgpu({ device: mock.device })

@@ -26,6 +26,7 @@ import type { Algorithm, OpenChoice, Preferences } from './plan/choose.ts'
 import type { LowerOptions } from './plan/context.ts'
 import { lower } from './plan/lower.ts'
 import { planMemory } from './plan/memory.ts'
+import type { StatePlace } from './plan/program.ts'
 import { fastest } from './probe.ts'
 import { WebGpuState, WebGpuTensor } from './tensors.ts'
 
@@ -85,7 +86,8 @@ export class WebGpuBackend implements Backend {
     const isOwn = (store: StateStore): store is WebGpuState => store instanceof WebGpuState && store.belongsTo(engine)
     const state = ownState('webgpu', graph, options.state, isOwn)
     for (const { name, dtype, shape } of graph.states) state?.checkType(name, { dtype, shape: staticShape('webgpu', shape) })
-    return this.#build(graph, state, { ...(await this.#preferences(graph)), memoryBudgetBytes: options.memoryBudgetBytes })
+    const placeOf = state && ((name: string): StatePlace => state.place(name))
+    return this.#build(graph, state, { ...(await this.#preferences(graph)), memoryBudgetBytes: options.memoryBudgetBytes, placeOf })
   }
 
   #build(graph: Graph, state: WebGpuState | undefined, options: LowerOptions): Promise<WebGpuExecutable> {

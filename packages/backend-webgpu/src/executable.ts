@@ -25,9 +25,9 @@ import {
 import { decode } from './encode.ts'
 import type { Engine, Pipeline } from './engine.ts'
 import type { MemoryPlan } from './plan/memory.ts'
-import type { PlanBuffer, Program, Step, Value } from './plan/program.ts'
+import { alignedBytes, type PlanBuffer, type Program, type Step, type Value, wholeOf } from './plan/program.ts'
 import type { Clock, Timed } from './profile.ts'
-import { tensorBytes, type WebGpuState, WebGpuTensor, writeTensor } from './tensors.ts'
+import { type BufferRange, tensorBytes, type WebGpuState, WebGpuTensor, writeTensor } from './tensors.ts'
 
 type Input = HostTensor | DeviceTensor
 
@@ -45,6 +45,8 @@ export interface ExecutableParts {
 /** The size of a run. */
 export interface Work {
   readonly dispatches: number
+  /** Copies that give states their new values. */
+  readonly copies: number
   /** Bytes of all buffers that the dispatches bind. */
   readonly boundBytes: number
   /** Of the kernels that say how many they do: convolutions and products. */
@@ -53,14 +55,22 @@ export interface Work {
 
 type Command =
   | { readonly kind: 'dispatch'; readonly label: string; readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup; readonly groups: readonly [number, number, number] }
-  | { readonly kind: 'copy'; readonly from: GPUBuffer; readonly to: GPUBuffer; readonly bytes: number }
+  | (Copy & { readonly kind: 'copy' })
+
+interface Copy {
+  readonly from: BufferRange
+  readonly to: BufferRange
+  readonly bytes: number
+}
 
 /** The backend's executable. */
 export class WebGpuExecutable implements Executable, Timed {
   readonly graph: Graph
   readonly #parts: ExecutableParts
-  readonly #buffers: ReadonlyMap<number, GPUBuffer>
+  readonly #buffers: ReadonlyMap<number, BufferRange>
   readonly #commands: readonly Command[]
+  /** What gives states their new values. */
+  readonly #commits: readonly Copy[]
   readonly #staging: GPUBuffer
   readonly #lifetime: Lifetime
   /** The version of the fixed states that the fixed steps were last run for. */
@@ -79,6 +89,7 @@ export class WebGpuExecutable implements Executable, Timed {
     try {
       this.#buffers = allocateAll(parts, own)
       this.#commands = commandsOf(parts, this.#buffers)
+      this.#commits = commitsOf(parts, this.#buffers)
       this.#staging = engine.staging(Math.max(4, stagingBytes(parts)))
       owned.push(this.#staging)
     } catch (error) {
@@ -86,9 +97,9 @@ export class WebGpuExecutable implements Executable, Timed {
       throw error
     }
     for (const { id, source } of program.buffers) {
-      const buffer = this.#buffers.get(id)
+      const { buffer, offset } = this.#buffers.get(id) ?? {}
       if (source.kind === 'constant' && buffer && source.data.byteLength > 0) {
-        engine.device.queue.writeBuffer(buffer, 0, source.data.buffer, source.data.byteOffset, source.data.byteLength)
+        engine.device.queue.writeBuffer(buffer, offset ?? 0, source.data.buffer, source.data.byteOffset, source.data.byteLength)
       }
     }
     this.#lifetime = new Lifetime('webgpu: this executable', () => {
@@ -126,22 +137,23 @@ export class WebGpuExecutable implements Executable, Timed {
     const bytes = await engine.guarded('run', () => {
       const encoder = device.createCommandEncoder()
       for (const buffer of program.buffers) {
-        if (buffer.source.kind === 'faults') encoder.clearBuffer(this.#buffer(buffer))
+        if (buffer.source.kind === 'faults') encoder.clearBuffer(this.#range(buffer).buffer)
         if (buffer.source.kind !== 'input') continue
         const input = inputs[buffer.source.index]
         if (!input) continue
-        if ('data' in input) writeTensor(engine, this.#buffer(buffer), input)
-        else encoder.copyBufferToBuffer(input, 0, this.#buffer(buffer), 0, buffer.bytes)
+        const to = this.#range(buffer)
+        if ('data' in input) writeTensor(engine, to, input)
+        else copy(encoder, { from: { buffer: input, offset: 0 }, to, bytes: buffer.bytes })
       }
       encodeCommands(encoder, commands, clock && ((label) => clock.pass(engine, label)))
       let offset = 0
       for (const output of program.outputs) {
         const size = tensorBytes({ dtype: output.dtype, shape: output.layout.shape }, engine)
-        if (size > 0) encoder.copyBufferToBuffer(this.#buffer(output.buffer), 0, this.#staging, offset, size)
+        if (size > 0) copy(encoder, { from: this.#range(output.buffer), to: { buffer: this.#staging, offset }, bytes: size })
         offset += size
       }
       const noted = program.buffers.find((b) => b.source.kind === 'faults')
-      if (noted) encoder.copyBufferToBuffer(this.#buffer(noted), 0, this.#staging, offset, program.faults.length * 8)
+      if (noted) copy(encoder, { from: this.#range(noted), to: { buffer: this.#staging, offset }, bytes: program.faults.length * 8 })
       if (!faults) this.#commit(encoder)
       device.queue.submit([encoder.finish()])
       return engine.readStaging(this.#staging, total)
@@ -167,11 +179,8 @@ export class WebGpuExecutable implements Executable, Timed {
   // States take their new values.
   #commit(encoder: GPUCommandEncoder): void {
     const { program, state } = this.#parts
-    for (const { state: name, from, bytes } of program.commits) {
-      if (!state) continue
-      encoder.copyBufferToBuffer(this.#buffer(from), 0, state.buffer(name), 0, bytes)
-      state.changed(name)
-    }
+    for (const commit of this.#commits) copy(encoder, commit)
+    for (const { state: name } of program.commits) state?.changed(name)
   }
 
   #checkFaults(bytes: ArrayBuffer): void {
@@ -182,16 +191,14 @@ export class WebGpuExecutable implements Executable, Timed {
     })
   }
 
-  #buffer({ id }: PlanBuffer): GPUBuffer {
-    const buffer = this.#buffers.get(id)
-    if (!buffer) throw new GraphError(`webgpu: buffer ${id} was not allocated`)
-    return buffer
+  #range(buffer: PlanBuffer): BufferRange {
+    return rangeIn(this.#buffers, buffer)
   }
 
   /** What a run does when no state has changed: for benchmarks. */
   work(): Work {
     const { program } = this.#parts
-    const sum = { dispatches: 0, boundBytes: 0, multiplyAdds: 0 }
+    const sum = { dispatches: 0, copies: this.#commits.length, boundBytes: 0, multiplyAdds: 0 }
     for (const step of program.steps.slice(program.fixedSteps)) {
       if (step.kind !== 'dispatch') continue
       sum.dispatches += 1
@@ -216,6 +223,10 @@ export class WebGpuExecutable implements Executable, Timed {
   }
 }
 
+function copy(encoder: GPUCommandEncoder, { from, to, bytes }: Copy): void {
+  encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, bytes)
+}
+
 // All dispatches in one pass; each in its own where they are timed.
 function encodeCommands(encoder: GPUCommandEncoder, commands: readonly Command[], timed: ((label: string) => GPUComputePassDescriptor) | undefined): void {
   let pass: GPUComputePassEncoder | undefined
@@ -223,7 +234,7 @@ function encodeCommands(encoder: GPUCommandEncoder, commands: readonly Command[]
     if (command.kind === 'copy') {
       pass?.end()
       pass = undefined
-      encoder.copyBufferToBuffer(command.from, 0, command.to, 0, command.bytes)
+      copy(encoder, command)
       continue
     }
     if (timed) pass?.end()
@@ -241,37 +252,58 @@ function stagingBytes({ engine, program }: ExecutableParts): number {
 }
 
 // Buffers by their numbers: pieces for temporaries, the store's for states, one each for the rest that is used.
-function allocateAll({ program, memory, state }: ExecutableParts, own: (bytes: number, what: string) => GPUBuffer): ReadonlyMap<number, GPUBuffer> {
+function allocateAll({ program, memory, state }: ExecutableParts, own: (bytes: number, what: string) => GPUBuffer): ReadonlyMap<number, BufferRange> {
   const largest = new Map<number, string>()
   for (const { id, bytes, what } of program.buffers) {
     const piece = memory.pieceOf.get(id)
     if (piece !== undefined && memory.pieces[piece] === bytes) largest.set(piece, what)
   }
   const pieces = memory.pieces.map((bytes, i) => own(bytes, `an intermediate ${largest.get(i) ?? ''}`))
-  const buffers = new Map<number, GPUBuffer>()
-  for (const { id, bytes, source, what } of program.buffers) {
-    if (source.kind === 'temporary') {
-      const piece = pieces[memory.pieceOf.get(id) ?? -1]
-      if (piece) buffers.set(id, piece)
-    } else if (source.kind === 'state') {
-      if (state) buffers.set(id, state.buffer(source.name))
-    } else buffers.set(id, own(bytes, source.kind === 'input' ? `input ${source.index}, ${what},` : what))
+  const buffers = new Map<number, BufferRange>()
+  const set = (id: number, buffer: GPUBuffer | undefined, offset: number = 0): void => {
+    if (buffer) buffers.set(id, { buffer, offset })
+  }
+  for (const buffer of program.buffers) {
+    const { id, bytes, source, what } = buffer
+    if (source.kind === 'temporary') set(id, pieces[memory.pieceOf.get(wholeOf(program.parts, buffer).id) ?? -1], program.parts.get(id)?.offset)
+    else if (source.kind === 'states') set(id, state?.shared(source.shared))
+    else if (source.kind === 'state') {
+      if (state) buffers.set(id, state.range(source.name))
+    } else set(id, own(bytes, source.kind === 'input' ? `input ${source.index}, ${what},` : what))
   }
   return buffers
 }
 
-function commandsOf({ engine, program, pipelines }: ExecutableParts, buffers: ReadonlyMap<number, GPUBuffer>): readonly Command[] {
-  const get = ({ id }: PlanBuffer): GPUBuffer => {
-    const buffer = buffers.get(id)
-    if (!buffer) throw new GraphError(`webgpu: buffer ${id} was not allocated`)
-    return buffer
+function rangeIn(buffers: ReadonlyMap<number, BufferRange>, { id }: PlanBuffer): BufferRange {
+  const range = buffers.get(id)
+  if (!range) throw new GraphError(`webgpu: buffer ${id} was not allocated`)
+  return range
+}
+
+// One copy for states that follow each other as their new values do. What lies between two of them belongs to nobody.
+function commitsOf({ program, state }: ExecutableParts, buffers: ReadonlyMap<number, BufferRange>): readonly Copy[] {
+  if (!state) return []
+  const commits = program.commits.map(({ state: name, from, bytes }): Copy => ({ from: rangeIn(buffers, from), to: state.range(name), bytes }))
+  const joined: Copy[] = []
+  for (const commit of commits.sort((a, b) => a.to.offset - b.to.offset)) {
+    const before = joined.findIndex(({ from, to, bytes }) => {
+      const apart = commit.to.offset - to.offset
+      return to.buffer === commit.to.buffer && from.buffer === commit.from.buffer && commit.from.offset - from.offset === apart && apart === alignedBytes(bytes)
+    })
+    const first = joined[before]
+    if (first) joined[before] = { ...first, bytes: commit.to.offset + commit.bytes - first.to.offset }
+    else joined.push(commit)
   }
+  return joined
+}
+
+function commandsOf({ engine, program, pipelines }: ExecutableParts, buffers: ReadonlyMap<number, BufferRange>): readonly Command[] {
   let next = 0
   return program.steps.map((step): Command => {
-    if (step.kind === 'copy') return { kind: 'copy', from: get(step.from), to: get(step.to), bytes: step.bytes }
+    if (step.kind === 'copy') return { kind: 'copy', from: rangeIn(buffers, step.from), to: rangeIn(buffers, step.to), bytes: step.bytes }
     const pipeline = pipelines[next++]
     if (!pipeline) throw new GraphError(`webgpu: ${step.kernel.label} has no pipeline`)
-    const entries = step.buffers.map((b, binding) => ({ binding, resource: { buffer: get(b) } }))
+    const entries = step.buffers.map((b, binding) => ({ binding, resource: { ...rangeIn(buffers, b), size: b.bytes } }))
     const group = engine.device.createBindGroup({ layout: pipeline.layout, entries })
     return { kind: 'dispatch', label: step.kernel.label, pipeline: pipeline.pipeline, group, groups: step.kernel.groups }
   })

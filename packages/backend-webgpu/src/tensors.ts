@@ -19,7 +19,7 @@ import {
 } from '@dynconv/core'
 import { decode, encodeTensor } from './encode.ts'
 import type { Engine } from './engine.ts'
-import { bufferBytes } from './plan/program.ts'
+import { alignedBytes, bufferBytes, type StatePlace } from './plan/program.ts'
 import { storedBytes } from './wgsl/kernel.ts'
 
 /** Bytes of a tensor's elements, in whole words. */
@@ -27,34 +27,31 @@ export function tensorBytes({ dtype, shape }: StaticType, engine: Engine): numbe
   return Math.ceil((sizeOf(shape) * storedBytes(dtype, engine.target)) / 4) * 4
 }
 
-/** A new buffer with a tensor in it. */
-export function uploaded(engine: Engine, tensor: HostTensor, what: string): GPUBuffer {
-  const { dtype, shape, data } = tensor
-  const checked = hostTensor(dtype, shape, data)
-  const buffer = engine.storage(bufferBytes(dtype, sizeOf(shape), engine.target), what)
-  writeTensor(engine, buffer, checked)
-  return buffer
+/** Bytes of a buffer, from `offset` on. */
+export interface BufferRange {
+  readonly buffer: GPUBuffer
+  readonly offset: number
 }
 
 /** Puts a tensor into a buffer. */
-export function writeTensor(engine: Engine, buffer: GPUBuffer, tensor: HostTensor): void {
+export function writeTensor(engine: Engine, { buffer, offset }: BufferRange, tensor: HostTensor): void {
   const bytes = encodeTensor(tensor, engine.target)
-  if (bytes.byteLength > 0) engine.device.queue.writeBuffer(buffer, 0, bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  if (bytes.byteLength > 0) engine.device.queue.writeBuffer(buffer, offset, bytes.buffer, bytes.byteOffset, bytes.byteLength)
 }
 
 /** Reads tensors back with one copy and one wait. */
-export async function download(engine: Engine, who: string, list: readonly (StaticType & { readonly buffer: GPUBuffer })[]): Promise<readonly HostTensor[]> {
+export async function download(engine: Engine, who: string, list: readonly (StaticType & BufferRange)[]): Promise<readonly HostTensor[]> {
   const sizes = list.map((t) => tensorBytes(t, engine))
   const total = sizes.reduce((a, b) => a + b, 0)
   const staging = engine.staging(Math.max(4, total))
   try {
     const bytes = await engine.guarded(who, () => {
       const encoder = engine.device.createCommandEncoder()
-      let offset = 0
-      list.forEach(({ buffer }, i) => {
+      let end = 0
+      list.forEach(({ buffer, offset }, i) => {
         const size = sizes[i] ?? 0
-        if (size > 0) encoder.copyBufferToBuffer(buffer, 0, staging, offset, size)
-        offset += size
+        if (size > 0) encoder.copyBufferToBuffer(buffer, offset, staging, end, size)
+        end += size
       })
       engine.device.queue.submit([encoder.finish()])
       return engine.readStaging(staging, Math.max(4, total))
@@ -83,14 +80,16 @@ export class WebGpuTensor implements DeviceTensor {
     this.dtype = tensor.dtype
     this.shape = tensor.shape
     this.#engine = engine
-    this.#buffer = uploaded(engine, tensor, `the tensor ${formatType(tensor)}`)
+    const checked = hostTensor(tensor.dtype, tensor.shape, tensor.data)
+    this.#buffer = engine.storage(bufferBytes(tensor.dtype, sizeOf(tensor.shape), engine.target), `the tensor ${formatType(tensor)}`)
+    writeTensor(engine, { buffer: this.#buffer, offset: 0 }, checked)
     this.#lifetime = new Lifetime('webgpu: this tensor', () => engine.free(this.#buffer))
   }
 
   read(): Promise<HostTensor> {
     return this.#lifetime.use(() =>
       this.#engine.enqueue(async () => {
-        const [tensor] = await download(this.#engine, 'read', [{ dtype: this.dtype, shape: this.shape, buffer: this.#buffer }])
+        const [tensor] = await download(this.#engine, 'read', [{ dtype: this.dtype, shape: this.shape, buffer: this.#buffer, offset: 0 }])
         if (!tensor) throw new GraphError('webgpu: nothing was read')
         return tensor
       }),
@@ -114,30 +113,59 @@ export class WebGpuTensor implements DeviceTensor {
   }
 }
 
-interface Slot extends StaticType {
-  readonly buffer: GPUBuffer
+interface Slot extends StaticType, BufferRange {
+  readonly place: StatePlace
   /** How many values it has had. */
   version: number
 }
 
-/** States: a buffer each, in which programs read and write them. */
+interface PlacedState extends StateInit {
+  /** Bytes of the shared buffer that it takes. */
+  readonly offset: number
+  readonly end: number
+}
+
+// States one after another in as few buffers as the adapter's limits allow, in the order given: what belongs together lies together.
+function sharing({ device: { limits }, target }: Engine, initial: readonly StateInit[]): readonly (readonly PlacedState[])[] {
+  const most = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize)
+  const lists: PlacedState[][] = []
+  for (const state of initial) {
+    const bytes = bufferBytes(state.data.dtype, sizeOf(state.data.shape), target)
+    const offset = alignedBytes(lists.at(-1)?.at(-1)?.end ?? 0)
+    if (offset > 0 && offset + bytes <= most) lists.at(-1)?.push({ ...state, offset, end: offset + bytes })
+    else lists.push([{ ...state, offset: 0, end: bytes }])
+  }
+  return lists
+}
+
+/** States, in buffers that they share, where programs read and write them. */
 export class WebGpuState implements StateStore {
   readonly names: readonly string[]
   readonly #engine: Engine
   readonly #slots: ReadonlyMap<string, Slot>
+  /** The buffers that they share. */
+  readonly #shared: readonly GPUBuffer[]
   readonly #lifetime: Lifetime
 
   constructor(engine: Engine, initial: readonly StateInit[]) {
     const slots = new Map<string, Slot>()
+    const shared: GPUBuffer[] = []
     this.#engine = engine
     this.#slots = slots
+    this.#shared = shared
     this.#lifetime = new Lifetime('webgpu: this state store', () => {
-      for (const { buffer } of slots.values()) engine.free(buffer)
+      for (const buffer of shared) engine.free(buffer)
     })
     try {
-      for (const { name, data } of initial) {
-        if (slots.has(name)) throw new GraphError(`webgpu: createState: the state '${name}' comes twice`)
-        slots.set(name, { dtype: data.dtype, shape: data.shape, buffer: uploaded(engine, data, `state '${name}'`), version: 0 })
+      for (const states of sharing(engine, initial)) {
+        const end = states.at(-1)?.end ?? 0
+        const buffer = engine.storage(end, states.length === 1 ? `state '${states[0]?.name}'` : 'the states')
+        shared.push(buffer)
+        for (const { name, data, offset } of states) {
+          if (slots.has(name)) throw new GraphError(`webgpu: createState: the state '${name}' comes twice`)
+          writeTensor(engine, { buffer, offset }, hostTensor(data.dtype, data.shape, data.data))
+          slots.set(name, { dtype: data.dtype, shape: data.shape, buffer, offset, place: { shared: shared.length - 1, offset, bytes: end }, version: 0 })
+        }
       }
     } catch (error) {
       void this.#lifetime.end()
@@ -163,7 +191,7 @@ export class WebGpuState implements StateStore {
       this.checkType(name, value)
       // As it is now: the caller may go on to change it.
       const copy = { ...value, data: value.data.slice() } as HostTensor
-      await this.#engine.enqueue(() => this.#engine.guarded(`writing state '${name}'`, () => writeTensor(this.#engine, slot.buffer, hostTensor(copy.dtype, copy.shape, copy.data))))
+      await this.#engine.enqueue(() => this.#engine.guarded(`writing state '${name}'`, () => writeTensor(this.#engine, slot, hostTensor(copy.dtype, copy.shape, copy.data))))
       slot.version += 1
     })
   }
@@ -173,9 +201,19 @@ export class WebGpuState implements StateStore {
     return engine === this.#engine
   }
 
-  /** The buffer of a state. @throws GraphError for an unknown name */
-  buffer(name: string): GPUBuffer {
-    return this.#slot(name).buffer
+  /** The bytes of a state. @throws GraphError for an unknown name */
+  range(name: string): BufferRange {
+    return this.#slot(name)
+  }
+
+  /** Where a state stands. @throws GraphError for an unknown name */
+  place(name: string): StatePlace {
+    return this.#slot(name).place
+  }
+
+  /** The buffer of this number that states share. */
+  shared(index: number): GPUBuffer | undefined {
+    return this.#shared[index]
   }
 
   /** Says that a state has another value. */

@@ -2,7 +2,7 @@
 // alike; the group decides (plan/fuse.ts).
 
 import type { DType, OpAttrs } from '@dynconv/core'
-import { itemKernel, type Kernel, literal, loaded, rounded, stored, type Target, valueType } from '../wgsl/kernel.ts'
+import { type Binding, type Finish, fold, itemKernel, type Kernel, kernel, literal, loaded, reads, rounded, stored, type Target, valueType } from '../wgsl/kernel.ts'
 import { collapse, coordinates, indexOf, type Layout } from '../wgsl/views.ts'
 
 /** Elements an invocation works on at once. */
@@ -146,14 +146,34 @@ export interface ElementwiseGroup {
   readonly shape: readonly number[]
 }
 
-/** The kernel of a group. Bindings: its inputs, then its outputs. */
-export function elementwiseKernel(group: ElementwiseGroup): Kernel {
+// The ops in order: from x0, x1, ... to v0, v1, ...
+function memberLines({ target, members, dtypes }: ElementwiseGroup, width: Width, half: boolean): readonly string[] {
+  const lines: string[] = []
+  members.forEach((member, m) => {
+    const operands: Operands = {
+      width,
+      half,
+      dtypes: member.args.map((a) => (a.kind === 'member' ? (members[a.index]?.dtype ?? 'float32') : a.kind === 'input' ? (dtypes[a.index] ?? 'float32') : a.dtype)),
+      args: member.args.map((a, j) => {
+        if (a.kind !== 'scalar') return `${a.kind === 'member' ? 'v' : 'x'}${a.index}`
+        // A variable: of constants alone the compiler would compute the result, and refuse infinities.
+        lines.push(`var s${m}_${j} = ${splat(a.value, a.dtype, width, half)};`)
+        return `s${m}_${j}`
+      }),
+    }
+    const value = member.expression(operands)
+    lines.push(`let v${m} = ${member.dtype === 'float16' && !half ? rounded(value, target, width) : value};`)
+  })
+  return lines
+}
+
+const indented = (lines: readonly string[]): string => lines.map((line) => `  ${line.replaceAll('\n', '\n  ')}`).join('\n')
+
+// A group as WGSL for the `item` (u32) of `width` elements, and its bindings.
+function groupText(group: ElementwiseGroup, width: Width, half: boolean): { readonly lines: readonly string[]; readonly bindings: readonly Binding[] } {
   const { target, members, outputs, dtypes, layouts } = group
-  const half = computedInHalf(group)
   const typeOfLoaded = (dtype: DType, w: Width): string => (half ? (w === 4 ? 'vec4<f16>' : 'f16') : valueType(dtype, w))
   const merged = collapse(group.shape, layouts)
-  const size = group.shape.reduce((a, b) => a * b, 1)
-  const width = widthOf(merged, layouts)
   const inner = merged.shape.length - 1
   const dense = (i: number): boolean => merged.shape.length <= 1 && (merged.strides[i]?.[0] ?? 1) === 1 && layouts[i]?.offset === 0
   const wide = (i: number): Width => (width === 4 && merged.strides[i]?.[inner] === 1 ? 4 : 1)
@@ -172,31 +192,95 @@ export function elementwiseKernel(group: ElementwiseGroup): Kernel {
     const value = half ? `in${i}[${at}]` : loaded(`in${i}[${at}]`, dtype, target, w)
     lines.push(`let x${i} = ${w === width ? value : `${typeOfLoaded(dtype, width)}(${value})`};`)
   })
-  members.forEach((member, m) => {
-    const operands: Operands = {
-      width,
-      half,
-      dtypes: member.args.map((a) => (a.kind === 'member' ? (members[a.index]?.dtype ?? 'float32') : a.kind === 'input' ? (dtypes[a.index] ?? 'float32') : a.dtype)),
-      args: member.args.map((a, j) => {
-        if (a.kind !== 'scalar') return `${a.kind === 'member' ? 'v' : 'x'}${a.index}`
-        // A variable: of constants alone the compiler would compute the result, and refuse infinities.
-        lines.push(`var s${m}_${j} = ${splat(a.value, a.dtype, width, half)};`)
-        return `s${m}_${j}`
-      }),
-    }
-    const value = member.expression(operands)
-    lines.push(`let v${m} = ${member.dtype === 'float16' && !half ? rounded(value, target, width) : value};`)
-  })
+  lines.push(...memberLines(group, width, half))
   for (const [i, m] of outputs.entries()) lines.push(`out${i}[item] = ${half ? `v${m}` : stored(`v${m}`, members[m]?.dtype ?? 'float32', target, width)};`)
-  return itemKernel({
-    label: members.map(({ name }) => name).join('+'),
-    target,
+  return {
+    lines,
     bindings: [
       ...layouts.map((_, i) => ({ name: `in${i}`, dtype: dtypes[i] ?? 'float32', width: wide(i) })),
       ...outputs.map((m, i) => ({ name: `out${i}`, dtype: members[m]?.dtype ?? 'float32', width, access: 'read_write' as const })),
     ],
-    count: size / width,
-    body: lines.map((line) => `  ${line.replaceAll('\n', '\n  ')}`).join('\n'),
+  }
+}
+
+const labelOf = (members: readonly Member[]): string => members.map(({ name }) => name).join('+')
+
+/** The kernel of a group. Bindings: its inputs, then its outputs. */
+export function elementwiseKernel(group: ElementwiseGroup): Kernel {
+  const { target, members, layouts, shape } = group
+  const width = widthOf(collapse(shape, layouts), layouts)
+  const { lines, bindings } = groupText(group, width, computedInHalf(group))
+  return itemKernel({ label: labelOf(members), target, bindings, count: shape.reduce((a, b) => a * b, 1) / width, body: indented(lines) })
+}
+
+/** What the member is that another kernel computes: `finishing` hands it over. */
+export const root: Expression = () => 'root'
+
+/**
+ * A group one of whose members is `root`, as what the kernel does that computes that: each of its elements goes through all
+ * members. Bindings: the group's inputs, then its outputs.
+ */
+export function finishing(group: ElementwiseGroup): Finish {
+  const { lines, bindings } = groupText(group, 1, false)
+  const { dtype = 'float32' } = group.members.find(({ expression }) => expression === root) ?? {}
+  const others = group.members.filter(({ expression }) => expression !== root)
+  return {
+    label: `+${labelOf(others)}`,
+    bindings,
+    declarations: `fn finish(root: ${valueType(dtype)}, item: u32) {\n${indented(lines)}\n}`,
+    store: (value, index) => `finish(${value}, ${index});`,
+  }
+}
+
+/** Many groups that are alike but for their tensors. */
+export interface ManyGroups {
+  /** Any of them; inputs that are the same for all have strides of 0. All others are dense and in float32, as the outputs are. */
+  readonly group: ElementwiseGroup
+  /** For each input the number of the array that it is in; undefined for one that is the same for all. */
+  readonly arrays: readonly (number | undefined)[]
+  /** Workgroups. */
+  readonly rows: number
+}
+
+/** How many vec4s a workgroup takes at most. */
+export const vectorsOfRow = 64
+
+/**
+ * The kernel of many groups. Bindings: inputs that are the same for all, arrays, places, outputs. `places` has a row for each
+ * workgroup: how many vec4s it takes, and where the first one of each other input and of each output is, in vec4s.
+ */
+export function elementwiseOnManyKernel({ group, arrays, rows }: ManyGroups): Kernel {
+  const { target, members, outputs, dtypes, layouts } = group
+  const own = arrays.flatMap((array, i) => (array === undefined ? [] : [i]))
+  const length = 1 + own.length + outputs.length
+  const { width, groups } = fold(rows, target)
+  const row = groups[1] === 1 ? 'group.x' : `(group.x + group.y * ${width}u)`
+  const place = (column: number): string => `u32(places[at + ${column}u]) + lane`
+  const loads = layouts.map(({ offset }, i) => {
+    const dtype = dtypes[i] ?? 'float32'
+    if (arrays[i] === undefined) return `let x${i} = ${valueType(dtype, 4)}(${loaded(`in${i}[${offset}]`, dtype, target)});`
+    return `let x${i} = from${arrays[i]}[${place(1 + own.indexOf(i))}];`
+  })
+  const lines = [
+    ...(groups[1] === 1 ? [] : [`if (${row} >= ${rows}u) { return; }`]),
+    `let at = ${row} * ${length}u;`,
+    'if (lane >= u32(places[at])) { return; }',
+    ...loads,
+    ...memberLines(group, 4, false),
+    ...outputs.map((m, o) => `results[${place(1 + own.length + o)}] = v${m};`),
+  ]
+  return kernel({
+    label: `${labelOf(members)} of many`,
+    target,
+    bindings: [
+      ...arrays.flatMap((array, i) => (array === undefined ? [{ name: `in${i}`, dtype: dtypes[i] ?? 'float32' }] : [])),
+      ...[...new Set(own.map((i) => arrays[i]))].map((array) => ({ name: `from${array}`, dtype: 'float32' as const, width: 4 as const })),
+      ...reads('int32', 'places'),
+      { name: 'results', dtype: 'float32', width: 4, access: 'read_write' },
+    ],
+    workgroupSize: vectorsOfRow,
+    groups,
+    body: indented(lines),
   })
 }
 

@@ -2,7 +2,7 @@
 // may have any layout, so that transposes cost nothing.
 
 import type { DType, StaticShape } from '@dynconv/core'
-import { itemKernel, type Kernel, loaded, reads, stored, type Target, writes } from '../wgsl/kernel.ts'
+import { type Finish, itemKernel, type Kernel, loaded, reads, storing, type Target } from '../wgsl/kernel.ts'
 import { coordinates, indexOf, type Layout } from '../wgsl/views.ts'
 import { tiledGemmKernel } from './tiledGemm.ts'
 
@@ -17,16 +17,16 @@ export interface Product {
   readonly inner: number
 }
 
-/** Bindings: a, b, y (dense). */
-export function matmulKernel(product: Product): Kernel {
+/** Bindings: a, b, and y (dense) or what `finish` has. */
+export function matmulKernel(product: Product, finish: Finish = storing(product.dtype, product.target)): Kernel {
   const { target, shape, inner } = product
   const [rows = 1, columns = 1] = shape.slice(-2)
   const work = shape.reduce((x, y) => x * y, inner)
-  return target.kind === 'gpu' && work >= target.tiledMacs && Math.min(rows, columns, inner) >= 8 ? matmulTiledKernel(product) : matmulPlainKernel(product)
+  return target.kind === 'gpu' && work >= target.tiledMacs && Math.min(rows, columns, inner) >= 8 ? matmulTiledKernel(product, finish) : matmulPlainKernel(product, finish)
 }
 
 // In tiles through workgroup memory.
-function matmulTiledKernel({ target, dtype, a, b, shape, inner }: Product): Kernel {
+function matmulTiledKernel({ target, dtype, a, b, shape, inner }: Product, finish: Finish): Kernel {
   const batch = shape.slice(0, -2)
   const [rows = 1, columns = 1] = shape.slice(-2)
   const [sam = 0, sak = 0] = a.strides.slice(-2)
@@ -34,10 +34,11 @@ function matmulTiledKernel({ target, dtype, a, b, shape, inner }: Product): Kern
   const masked = (array: string, index: string, ok: string): string => `select(0.0, ${loaded(`${array}[select(0, ${index}, ${ok})]`, dtype, target)}, ${ok})`
   const origin = `${coordinates('z', batch, 'z')} let zA = ${indexOf(a.strides.slice(0, -2), a.offset, 'z')}; let zB = ${indexOf(b.strides.slice(0, -2), b.offset, 'z')};`
   return tiledGemmKernel({
-    label: 'matmul tiled',
+    label: `matmul tiled${finish.label}`,
     target,
     dtype,
-    bindings: [...reads(dtype, 'a', 'b'), ...writes(dtype, 'y')],
+    bindings: [...reads(dtype, 'a', 'b'), ...finish.bindings],
+    declarations: finish.declarations,
     rows,
     columns,
     inner,
@@ -51,11 +52,11 @@ function matmulTiledKernel({ target, dtype, a, b, shape, inner }: Product): Kern
       prepare: (n, j) => `let okB${j} = ${n} < ${columns}u; let atB${j} = zB + i32(${n}) * ${sbn};`,
       load: (j) => masked('b', `atB${j} + i32(k) * ${sbk}`, `(inside & okB${j})`),
     },
-    store: `y[z * ${rows * columns}u + m * ${columns}u + n] = ${stored('value', dtype, target)};`,
+    store: finish.store('value', `z * ${rows * columns}u + m * ${columns}u + n`),
   })
 }
 
-function matmulPlainKernel({ target, dtype, a, b, shape, inner }: Product): Kernel {
+function matmulPlainKernel({ target, dtype, a, b, shape, inner }: Product, finish: Finish): Kernel {
   const batch = shape.slice(0, -2)
   const [rows = 1, columns = 1] = shape.slice(-2)
   const [sam = 0, sak = 0] = a.strides.slice(-2)
@@ -86,17 +87,14 @@ function matmulPlainKernel({ target, dtype, a, b, shape, inner }: Product): Kern
   ]
   const stores = each((i, j) => {
     return [0, 1, 2, 3]
-      .map((c) => `if (m0 + ${i} < ${rows} && n0 + ${j * 4 + c} < ${columns}) { y[to + ${i * columns + j * 4 + c}] = ${stored(`c${i}_${j}.${'xyzw'[c]}`, dtype, target)}; }`)
+      .map((c) => `if (m0 + ${i} < ${rows} && n0 + ${j * 4 + c} < ${columns}) { ${finish.store(`c${i}_${j}.${'xyzw'[c]}`, `u32(to + ${i * columns + j * 4 + c})`)} }`)
       .join('\n  ')
   })
   return itemKernel({
-    label: 'matmul',
+    label: `matmul${finish.label}`,
     target,
-    bindings: [
-      { name: 'a', dtype },
-      { name: 'b', dtype, width: wide ? 4 : 1 },
-      { name: 'y', dtype, access: 'read_write' },
-    ],
+    bindings: [{ name: 'a', dtype }, { name: 'b', dtype, width: wide ? 4 : 1 }, ...finish.bindings],
+    declarations: finish.declarations,
     count: batches * groupRows * groupColumns,
     body: `  let n0 = i32(item % ${groupColumns}u) * ${4 * tileColumns};
   let m0 = i32((item / ${groupColumns}u) % ${groupRows}u) * ${tileRows};

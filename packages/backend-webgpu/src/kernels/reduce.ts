@@ -1,7 +1,7 @@
 // Reductions, argMax and softmaxes. A row is what becomes one number (or, for a softmax, what is normalised together).
 
 import type { DType } from '@dynconv/core'
-import { combineLanes, itemKernel, type Kernel, lanesFor, loaded, reads, rowKernel, sharedLanes, stored, type Target, valueType, writes } from '../wgsl/kernel.ts'
+import { combineLanes, type Finish, itemKernel, type Kernel, lanesFor, loaded, reads, rowKernel, sharedLanes, stored, storing, type Target, valueType, writes } from '../wgsl/kernel.ts'
 import { collapse, coordinates, indexOf, type Layout } from '../wgsl/views.ts'
 
 /** A reduction of `layout` over `axes`. */
@@ -15,8 +15,8 @@ export interface Reduction {
   readonly result?: DType
 }
 
-/** Bindings: x, y (dense, without the axes). */
-export function reduceKernel({ target, op, dtype, layout, axes, result = dtype }: Reduction): Kernel {
+/** Bindings: x, and y (dense, without the axes) or what `finish` has. */
+export function reduceKernel({ target, op, dtype, layout, axes, result = dtype }: Reduction, finish: Finish = storing(result, target)): Kernel {
   const part = (reduced: boolean) => {
     const chosen = layout.shape.map((_, i) => i).filter((i) => axes.includes(i) === reduced)
     const { shape, strides } = collapse(
@@ -39,12 +39,12 @@ export function reduceKernel({ target, op, dtype, layout, axes, result = dtype }
   var sum = ${start};
 ${lanes === 1 ? serial(reduced, load, combine, start) : parallel(reduced, lanes, load, combine)}
 ${combineLanes(target, 'sum', 'lanes', lanes, combine)}
-  ${lanes === 1 ? '' : 'if (lane == 0u) '}{ y[row] = ${stored('sum', result, target)}; }`
+  ${lanes === 1 ? '' : 'if (lane == 0u) '}{ ${finish.store('sum', 'row')} }`
   return rowKernel({
-    label: op,
+    label: `${op}${finish.label}`,
     target,
-    bindings: [...reads(dtype, 'x'), ...writes(result, 'y')],
-    declarations: sharedLanes('lanes', type, lanes),
+    bindings: [...reads(dtype, 'x'), ...finish.bindings],
+    declarations: [sharedLanes('lanes', type, lanes), finish.declarations].filter((text) => text).join('\n'),
     rows: kept.size,
     lanes,
     body,

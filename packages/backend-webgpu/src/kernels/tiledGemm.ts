@@ -47,6 +47,8 @@ export interface TiledGemm {
   readonly label: string
   readonly target: Target
   readonly bindings: readonly Binding[]
+  /** What `store` calls. */
+  readonly declarations?: string
   /** Of both sides' elements; float32 unless given. */
   readonly dtype?: DType
   readonly rows: number
@@ -108,7 +110,7 @@ export function cutFor({ rows, columns }: Pick<TiledGemm, 'rows' | 'columns'>): 
 
 /** The kernel. */
 export function tiledGemmKernel(gemm: TiledGemm): Kernel {
-  const { label, target, bindings, dtype = 'float32', rows, columns, inner, batches, split, a, b, store, storesQuads = false, cut = cutFor(gemm) } = gemm
+  const { label, target, bindings, declarations = '', dtype = 'float32', rows, columns, inner, batches, split, a, b, store, storesQuads = false, cut = cutFor(gemm) } = gemm
   const { grid, quads, slice } = cut
   const invocations = grid[0] * grid[1]
   const [tileA, tileB] = tileOf(cut)
@@ -155,7 +157,7 @@ export function tiledGemmKernel(gemm: TiledGemm): Kernel {
     target,
     bindings,
     declarations: `var<workgroup> tileA: array<${tileType}, ${slice * tileA}>;
-var<workgroup> tileB: array<${tileType}, ${slice * tileB}>;`,
+var<workgroup> tileB: array<${tileType}, ${slice * tileB}>;${declarations && `\n${declarations}`}`,
     workgroupSize: invocations,
     groups,
     multiplyAdds: groups[0] * groups[1] * batches * tileA * tileB * 16 * Math.ceil(inner / slice) * slice,

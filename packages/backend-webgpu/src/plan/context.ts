@@ -7,12 +7,15 @@ import type { Kernel, Target } from '../wgsl/kernel.ts'
 import { isDense, type Layout } from '../wgsl/views.ts'
 import { encode } from '../encode.ts'
 import type { Preferences } from './choose.ts'
-import { Fusion, isLazy, isScalar, type Lazy, type Operand, release } from './fuse.ts'
-import { maxFaults, type Fault, type PlanBuffer, ProgramBuilder, type Value } from './program.ts'
+import { Fusion, isLazy, isScalar, type Lazy, type Operand, release, type Root } from './fuse.ts'
+import { maxFaults, type Fault, type PlanBuffer, ProgramBuilder, type StatePlace, type Value } from './program.ts'
+import { dispatchTogether } from './together.ts'
 
 /** How to lower. */
 export interface LowerOptions extends Preferences {
   readonly memoryBudgetBytes?: number | undefined
+  /** Where a state stands; unless given, that is not known. */
+  readonly placeOf?: ((state: string) => StatePlace | undefined) | undefined
 }
 
 const defaultBudgetBytes = 64 * 2 ** 20
@@ -29,23 +32,26 @@ export class Context {
   readonly #derived: Map<PlanBuffer, Map<string, Value>> = new Map()
   readonly #fusion: Fusion
   readonly #graph: Graph
+  readonly #placeOf: (state: string) => StatePlace | undefined
   readonly #uses: ReadonlyMap<ValueId, number>
   readonly #operands: Map<ValueId, Operand> = new Map()
   readonly #denseCopies: Map<Value, Value> = new Map()
   #held: Lazy[] = []
 
-  constructor(graph: Graph, target: Target, { memoryBudgetBytes = defaultBudgetBytes, ...preferences }: LowerOptions = {}) {
+  constructor(graph: Graph, target: Target, { memoryBudgetBytes = defaultBudgetBytes, placeOf = () => undefined, ...preferences }: LowerOptions = {}) {
     this.target = target
     this.preferences = preferences
     this.memoryBudgetBytes = memoryBudgetBytes
     this.builder = new ProgramBuilder(target, new Set(graph.states.flatMap((s) => (s.update === undefined ? [] : [s.name]))))
     this.#fusion = new Fusion(this.builder)
     this.#graph = graph
+    this.#placeOf = placeOf
     this.#uses = useCounts(graph)
   }
 
   /** Lowers a node by `lower`. */
   node(node: Node, lower: (inputs: readonly Operand[], outputs: readonly StaticType[]) => Operand | readonly Operand[]): void {
+    this.#fusion.nextNode()
     const inputs = node.inputs.map((id) => this.operand(id))
     const types = node.outputs.map((id) => this.typeOf(id))
     this.#held = []
@@ -88,6 +94,14 @@ export class Context {
   /** An elementwise op. */
   elementwise(name: string, expression: Expression, operands: readonly Operand[], dtype: DType, shape: StaticShape): Lazy {
     const lazy = this.#fusion.add(name, expression, operands, dtype, shape, true)
+    this.#held.push(lazy)
+    return lazy
+  }
+
+  /** The result of a kernel with one output; what is done to its elements afterwards may become a part of it. */
+  rooted(name: string, { dtype, shape }: StaticType, inputs: readonly Value[], kernel: Root['kernel']): Operand {
+    if (sizeOf(shape) === 0) return this.tensor(dtype, shape)
+    const lazy = this.#fusion.addRoot(name, { inputs, kernel }, dtype, shape)
     this.#held.push(lazy)
     return lazy
   }
@@ -156,8 +170,10 @@ export class Context {
     return this.builder.fault(fault)
   }
 
-  flush(): void {
-    this.#fusion.flush()
+  /** Makes what is not made yet. From now on operands are only read. */
+  flush(takers: ReadonlyMap<Operand, string>): void {
+    const states = { placeOf: this.#placeOf, takerOf: (result: Lazy) => takers.get(result) }
+    this.#fusion.flush((open) => dispatchTogether(this.builder, open, states))
   }
 }
 

@@ -7,7 +7,8 @@
 // be merged, and each may be emitted at any time.
 
 import { type DType, GraphError, sameShape, sizeOf, type StaticShape } from '@dynconv/core'
-import { type Argument, elementwiseKernel, type Expression, type Member } from '../kernels/elementwise.ts'
+import { type Argument, elementwiseKernel, type Expression, finishing, type Member, root } from '../kernels/elementwise.ts'
+import type { Finish, Kernel } from '../wgsl/kernel.ts'
 import { broadcastLayout } from '../wgsl/views.ts'
 import type { ProgramBuilder, Value } from './program.ts'
 
@@ -31,14 +32,27 @@ export interface Lazy {
   held: boolean
   group: Group | undefined
   index: number
+  /** Where it is, once it is computed; when the program is made up, where it goes. */
   value: Value | undefined
 }
 
-interface Group {
+/** Ops on elements of one shape that become one kernel. */
+export interface Group {
   readonly shape: StaticShape
   readonly members: Member[]
   readonly results: Lazy[]
   readonly inputs: Value[]
+  /** The kernel that computes one of the members. */
+  root: Root | undefined
+  /** The last node that added a member. */
+  extended: number
+}
+
+/** A kernel whose elements others go on from. */
+export interface Root {
+  /** What it binds before what `finish` binds. */
+  readonly inputs: readonly Value[]
+  readonly kernel: (finish?: Finish) => Kernel
 }
 
 /** Whether an operand is lazy. */
@@ -60,11 +74,15 @@ export function release(lazy: Lazy): void {
 
 // Long texts take long to compile, and hold many registers.
 const maxMembers = 48
+// For how many nodes a product or sum waits for what is done to its elements. Those of layers follow at once; what comes later,
+// such as the update by a gradient, would keep what is multiplied in memory until then.
+const patience = 8
 
 /** Collects elementwise ops. */
 export class Fusion {
   readonly #builder: ProgramBuilder
   readonly #open: Set<Group> = new Set()
+  #node: number = 0
 
   constructor(builder: ProgramBuilder) {
     this.#builder = builder
@@ -80,6 +98,7 @@ export class Fusion {
       if (isLazy(operand) && operand.group === group) return { kind: 'member', index: operand.index }
       return { kind: 'input', index: inputOf(group, this.read(operand), shape) }
     })
+    group.extended = this.#node
     result.group = group
     result.index = group.members.length
     group.members.push({ name, expression, args, dtype })
@@ -96,6 +115,21 @@ export class Fusion {
     return result
   }
 
+  /** The result of a kernel that need not run before something reads it: what is done to its elements then becomes a part of it. */
+  addRoot(name: string, kernel: Root, dtype: DType, shape: StaticShape): Lazy {
+    const group: Group = { shape, members: [{ name, expression: root, args: [], dtype }], results: [], inputs: [], root: kernel, extended: this.#node }
+    const result: Lazy = { dtype, shape, uses: 1, held: true, group, index: 0, value: undefined }
+    group.results.push(result)
+    this.#open.add(group)
+    return result
+  }
+
+  /** Says that another node is lowered: products and sums do not wait for ever. */
+  nextNode(): void {
+    this.#node += 1
+    for (const group of this.#open) if (group.root && this.#node - group.extended > patience) this.#close(group)
+  }
+
   /** An operand's elements in memory. */
   read(operand: Value | Lazy): Value {
     if (!isLazy(operand)) return operand
@@ -108,8 +142,12 @@ export class Fusion {
     return operand.value
   }
 
-  /** Makes everything that is still open. */
-  flush(): void {
+  /** Makes everything that is still open, first what `together` makes: it gives the groups that need no dispatch any more. */
+  flush(together: (open: Iterable<Group>) => Iterable<Group>): void {
+    for (const group of together(this.#open)) {
+      this.#open.delete(group)
+      for (const result of group.results) result.group = undefined
+    }
     for (const group of this.#open) this.#close(group)
   }
 
@@ -122,14 +160,14 @@ export class Fusion {
     }
     const [first, ...others] = makers
     const fresh = (): Group => {
-      const group: Group = { shape, members: [], results: [], inputs: [] }
+      const group: Group = { shape, members: [], results: [], inputs: [], root: undefined, extended: this.#node }
       this.#open.add(group)
       return group
     }
     if (!first) return fresh()
     for (const other of others) {
       const count = first.members.length + other.members.length
-      if (count >= maxMembers || this.#bindings(first) + this.#bindings(other) >= this.#builder.target.maxBindings) this.#keepAndClose(other, operands)
+      if ((first.root && other.root) || count >= maxMembers || this.#bindings(first) + this.#bindings(other) >= this.#builder.target.maxBindings) this.#keepAndClose(other, operands)
       else this.#merge(first, other)
     }
     if (first.members.length < maxMembers) return first
@@ -160,18 +198,19 @@ export class Fusion {
       result.index = shift + i
       into.results.push(result)
     }
+    into.root ??= from.root
     this.#open.delete(from)
   }
 
   #bindings(group: Group): number {
-    return group.inputs.length + group.results.filter((r) => r.uses > 0).length
+    return (group.root?.inputs.length ?? 0) + group.inputs.length + group.results.filter((r) => r.uses > 0).length
   }
 
   #close(group: Group): void {
     if (!this.#open.delete(group)) return
-    const { members, inputs, shape } = group
+    const { members, inputs, shape, root: kernelOfRoot } = group
     const outputs = group.results.flatMap((r, i) => (r.uses > 0 ? [i] : []))
-    const values = outputs.map((i) => this.#builder.tensor(members[i]?.dtype ?? 'float32', shape))
+    const values = outputs.map((i) => group.results[i]?.value ?? this.#builder.tensor(members[i]?.dtype ?? 'float32', shape))
     outputs.forEach((i, o) => {
       const result = group.results[i]
       const value = values[o]
@@ -179,15 +218,16 @@ export class Fusion {
     })
     for (const result of group.results) result.group = undefined
     if (outputs.length === 0 || sizeOf(shape) === 0) return
-    const kernel = elementwiseKernel({
+    const whole = {
       target: this.#builder.target,
       layouts: inputs.map((v) => v.layout),
       dtypes: inputs.map((v) => v.dtype),
       members,
       outputs,
       shape,
-    })
-    this.#builder.dispatch(kernel, [...inputs, ...values].map((v) => v.buffer))
+    }
+    const kernel = kernelOfRoot ? kernelOfRoot.kernel(members.length > 1 ? finishing(whole) : undefined) : elementwiseKernel(whole)
+    this.#builder.dispatch(kernel, [...(kernelOfRoot?.inputs ?? []), ...inputs, ...values].map((v) => v.buffer))
   }
 }
 

@@ -33,6 +33,44 @@ test('a group waits for no one: what depends on something outside that depends o
   expect(kernelsOf((x) => { const y = x.exp(); return y.add(y.sum()).mul(y) }, [8])).toEqual(['exp', 'reduceSum', 'add+mul'])
 })
 
+test('what is done to the elements of a product or sum is done where they are computed', () => {
+  expect(kernelsOf((x, w, b) => x.matmul(w).add(b).relu(), [4, 3], [3, 5], [5])).toEqual(['matmul+add+relu'])
+  expect(kernelsOf((x) => x.sum([1]).div(3).exp().sum(), [4, 3])).toEqual(['reduceSum+div+exp', 'reduceSum'])
+  // What is read outside is stored as well; of two products one is.
+  const { program } = lower(trace((x, w) => { const y = x.matmul(w); return [y, y.relu()] }, { inputs: [{ shape: [4, 3] }, { shape: [3, 5] }] }).graph, target)
+  expect(program.steps.map((step) => (step.kind === 'dispatch' ? [step.kernel.label, step.buffers.length] : []))).toEqual([['matmul+relu', 4]])
+  expect(kernelsOf((x, w) => x.matmul(w).add(w.matmul(x)), [3, 3], [3, 3])).toEqual(['matmul', 'matmul+add'])
+})
+
+// Two states that go down by what `step` makes of them.
+function updates(step: (w: Tensor, other: Tensor) => Tensor, sizes: readonly [number, number], known: boolean): readonly string[] {
+  const b = new GraphBuilder(ops)
+  const states = sizes.map((size, i) => b.readState(`w${i}`, 'parameter', 'float32', [size]))
+  const [first, second] = states
+  if (!first || !second) throw new Error('two states')
+  const steps = [step(first, second), step(second, first)]
+  states.forEach((w, i) => { const d = steps[i]; if (d) b.writeState(`w${i}`, 'parameter', 'float32', w.shape, w.sub(d)) })
+  const placeOf = (name: string) => ({ shared: 0, offset: name === 'w0' ? 0 : 4096, bytes: 8192 })
+  const { program } = lower(b.build(), target, known ? { placeOf } : {})
+  return program.steps.map((each) => (each.kind === 'dispatch' ? each.kernel.label : each.kind))
+}
+
+test('updates that are alike are one dispatch, where the states lie together', () => {
+  expect(updates((w) => w.softmax(0), [12, 7], true)).toEqual(['softmax', 'softmax', 'sub of many'])
+  expect(updates((w) => w.softmax(0), [12, 7], false)).toEqual(['softmax', 'softmax', 'sub', 'sub'])
+  // Beyond a size a tensor has a dispatch of its own.
+  expect(updates((w) => w.softmax(0), [2 ** 18 + 1, 7], true)).toEqual(['softmax', 'softmax', 'sub', 'sub'])
+})
+
+test('what one kernel reads and another of its buffers writes does not become one buffer', () => {
+  let first: Tensor | undefined
+  const chained = (w: Tensor): Tensor => {
+    first = first ? first.softmax(0) : w.softmax(0)
+    return first
+  }
+  expect(updates(chained, [12, 12], true)).toEqual(['softmax', 'softmax', 'sub', 'sub'])
+})
+
 test('independent groups of one shape are merged where an op reads from both', () => {
   expect(kernelsOf((a, b) => a.exp().mul(b.tanh()), [6], [6])).toEqual(['exp+tanh+mul'])
 })

@@ -57,7 +57,7 @@ const reduction =
   (op: 'reduceSum' | 'reduceMax'): Rule<'reduceSum' | 'reduceMax'> =>
   (context, { axes }, inputs, outputs) => {
     const [type, x] = [first(outputs[0]), context.read(first(inputs[0]))]
-    return context.result(type, [x], () => reduceKernel({ target: context.target, op, dtype: type.dtype, layout: x.layout, axes }))
+    return context.rooted(op, type, [x], (finish) => reduceKernel({ target: context.target, op, dtype: type.dtype, layout: x.layout, axes }, finish))
   }
 
 const indexed =
@@ -174,7 +174,8 @@ const rules: Rules = {
     }
     const [a, b] = [side(first(inputs[0]), transposeA), side(first(inputs[1]), transposeB)]
     const inner = a.layout.shape.at(-1) ?? 0
-    return context.result(type, [a, b], () => matmulKernel({ target: context.target, dtype: type.dtype, a: a.layout, b: b.layout, shape: type.shape, inner }))
+    const product = { target: context.target, dtype: type.dtype, a: a.layout, b: b.layout, shape: type.shape, inner }
+    return context.rooted('matmul', type, [a, b], (finish) => matmulKernel(product, finish))
   },
 
   ...convRules,
@@ -213,9 +214,10 @@ export function lower(source: Graph, target: Target, options: LowerOptions = {})
     if (rule === 'decompose') throw new GraphError(`webgpu: ${node.op} was not decomposed`)
     context.node(node, (inputs, outputs) => rule(context, node.attrs, inputs, outputs))
   }
+  const updates = graph.states.flatMap(({ name, update }) => (update === undefined ? [] : [{ state: name, to: context.operand(update) }]))
+  context.flush(new Map(updates.map(({ state, to }) => [to, state])))
   const outputs = graph.outputs.map((port) => context.dense(context.operand(port.value)))
-  const updated = graph.states.flatMap((s) => (s.update === undefined ? [] : [{ state: s.name, from: context.dense(context.operand(s.update)) }]))
-  context.flush()
+  const updated = updates.map(({ state, to }) => ({ state, from: context.dense(to) }))
   const { builder } = context
   // A state that takes another one's value gets a copy of it, for that one may be overwritten before.
   const commits = updated.map(({ state, from }) => {
@@ -225,7 +227,7 @@ export function lower(source: Graph, target: Target, options: LowerOptions = {})
     builder.copy(from.buffer, copy.buffer, bytes)
     return { state, from: copy.buffer, bytes }
   })
-  const parted = fixedFirst(builder.steps, new Set(commits.map(({ state }) => state)))
-  const program: Program = { buffers: builder.buffers, ...parted, outputs, commits, faults: builder.faults }
+  const parted = fixedFirst(builder.steps, builder.parts, new Set(commits.map(({ state }) => state)))
+  const program: Program = { buffers: builder.buffers, parts: builder.parts, ...parted, outputs, commits, faults: builder.faults }
   return { graph, program, notes: [...context.notes] }
 }

@@ -112,7 +112,8 @@ export const imageRules: Pick<Rules, ImageName> = {
   },
   batchNormGrad: (context, { epsilon }, inputs, outputs) => {
     const [type, vector] = [need(outputs[0]), need(outputs[1])]
-    const [x, gamma, mean, variance, dy] = [0, 1, 2, 3, 4].map((i) => context.dense(need(inputs[i]))).map(need)
+    const at = (i: number): Value => context.dense(need(inputs[i]))
+    const [x, gamma, mean, variance, dy] = [at(0), at(1), at(2), at(3), at(4)]
     const shape = normShape(context, x)
     const perVector = (): Value => context.tensor(vector.dtype, vector.shape)
     const [dgamma, dbeta, factor, offset, slope] = [perVector(), perVector(), perVector(), perVector(), perVector()]

@@ -1,9 +1,10 @@
 // Which temporaries share memory. A buffer is needed from the first step that touches it to the last (results to the end).
 // What fixed steps (fixed.ts) leave for the others is needed for ever.
 // The largest come first; each takes the smallest piece of memory whose buffers are all needed at other times, or a piece
-// of its own. WebGPU tracks whole buffers (one dispatch may not read and write the same), so a piece is a buffer.
+// of its own. WebGPU tracks whole buffers (one dispatch may not read and write the same), so a piece is a buffer. Temporaries
+// that are parts of another one have its piece.
 
-import type { PlanBuffer, Program } from './program.ts'
+import { type PlanBuffer, type Program, wholeOf } from './program.ts'
 
 /** The pieces of memory of a program's temporaries. */
 export interface MemoryPlan {
@@ -22,9 +23,10 @@ interface Interval {
 }
 
 /** Shares out the memory. */
-export function planMemory({ steps, fixedSteps, outputs, commits }: Pick<Program, 'steps' | 'fixedSteps' | 'outputs' | 'commits'>): MemoryPlan {
+export function planMemory({ steps, parts, fixedSteps, outputs, commits }: Pick<Program, 'steps' | 'parts' | 'fixedSteps' | 'outputs' | 'commits'>): MemoryPlan {
   const intervals = new Map<number, Interval>()
-  const touch = (buffer: PlanBuffer, at: number): void => {
+  const touch = (touched: PlanBuffer, at: number): void => {
+    const buffer = wholeOf(parts, touched)
     if (buffer.source.kind !== 'temporary') return
     const known = intervals.get(buffer.id)
     if (known) known.last = at

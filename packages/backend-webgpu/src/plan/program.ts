@@ -10,6 +10,8 @@ export type BufferSource =
   | { readonly kind: 'temporary' }
   | { readonly kind: 'input'; readonly index: number }
   | { readonly kind: 'state'; readonly name: string }
+  /** All states of a buffer that they share. */
+  | { readonly kind: 'states'; readonly shared: number }
   | { readonly kind: 'constant'; readonly data: Uint8Array }
   | { readonly kind: 'faults' }
 
@@ -20,6 +22,27 @@ export interface PlanBuffer {
   readonly source: BufferSource
   /** For people: `float32[8, 64, 32, 32]`. */
   readonly what: string
+}
+
+/** A temporary that is a part of another one: from `offset` (bytes) on. */
+export interface Part {
+  readonly whole: PlanBuffer
+  readonly offset: number
+}
+
+/** Parts, by the number of their buffer. */
+export type Parts = ReadonlyMap<number, Part>
+
+/** The buffer that a buffer is a part of, or itself. */
+export function wholeOf(parts: Parts, buffer: PlanBuffer): PlanBuffer {
+  return parts.get(buffer.id)?.whole ?? buffer
+}
+
+/** Where a state stands: `offset` bytes into the buffer number `shared`, which has `bytes`. */
+export interface StatePlace {
+  readonly shared: number
+  readonly offset: number
+  readonly bytes: number
 }
 
 /** A tensor in a buffer. */
@@ -43,6 +66,7 @@ export interface Fault {
 /** A finished program. */
 export interface Program {
   readonly buffers: readonly PlanBuffer[]
+  readonly parts: Parts
   readonly steps: readonly Step[]
   /** How many of the steps, the first ones, need not run every time (fixed.ts), and the states that they read. */
   readonly fixedSteps: number
@@ -60,10 +84,19 @@ export function bufferBytes(dtype: DType, count: number, target: Pick<Target, 'f
   return Math.max(16, Math.ceil((count * storedBytes(dtype, target)) / 16) * 16)
 }
 
+// Where a binding may begin: what every adapter takes.
+const bindingAlignment = 256
+
+/** Bytes up to the next place where a binding may begin. */
+export function alignedBytes(bytes: number): number {
+  return Math.ceil(bytes / bindingAlignment) * bindingAlignment
+}
+
 /** Appends to a program. */
 export class ProgramBuilder {
   readonly target: Target
   readonly buffers: PlanBuffer[] = []
+  readonly parts: Map<number, Part> = new Map()
   readonly steps: Step[] = []
   readonly faults: Fault[] = []
   #faultBuffer: PlanBuffer | undefined
@@ -84,10 +117,15 @@ export class ProgramBuilder {
 
   /** A dense tensor in a buffer of its own. */
   tensor(dtype: DType, shape: StaticShape, source: BufferSource = { kind: 'temporary' }): Value {
-    const bytes = bufferBytes(dtype, sizeOf(shape), this.target)
-    const buffer = { id: this.buffers.length, bytes, source, what: `${dtype}[${shape.join(', ')}]` }
-    this.buffers.push(buffer)
+    const buffer = this.buffer(bufferBytes(dtype, sizeOf(shape), this.target), `${dtype}[${shape.join(', ')}]`, source)
     return { buffer, dtype, layout: denseLayout(shape) }
+  }
+
+  /** A buffer for whatever is put into it, or that is there already. */
+  buffer(bytes: number, what: string, source: BufferSource = { kind: 'temporary' }): PlanBuffer {
+    const buffer = { id: this.buffers.length, bytes, source, what }
+    this.buffers.push(buffer)
+    return buffer
   }
 
   /** Numbers known now, as a tensor. */
@@ -111,11 +149,7 @@ export class ProgramBuilder {
 
   /** A new fault: the buffer that kernels note it in, and its place there. */
   fault(fault: Fault): { readonly buffer: PlanBuffer; readonly index: number } {
-    if (!this.#faultBuffer) {
-      const id = this.buffers.length
-      this.#faultBuffer = { id, bytes: faultBytes, source: { kind: 'faults' }, what: 'faults' }
-      this.buffers.push(this.#faultBuffer)
-    }
+    this.#faultBuffer ??= this.buffer(faultBytes, 'faults', { kind: 'faults' })
     this.faults.push(fault)
     return { buffer: this.#faultBuffer, index: this.faults.length - 1 }
   }

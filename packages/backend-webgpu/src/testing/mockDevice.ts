@@ -115,7 +115,9 @@ export function mockDevice(options: MockOptions = {}): Mock {
     },
     createPipelineLayout: () => ({}),
     createBindGroupLayout: () => ({}),
-    createBindGroup: ({ entries }: { entries: readonly { resource: { buffer: unknown } }[] }) => ({ buffers: entries.map((e) => memoryOf(e.resource.buffer)) }),
+    createBindGroup: ({ entries }: { entries: readonly { resource: { buffer: unknown; offset: number; size: number } }[] }) => ({
+      buffers: entries.map(({ resource: { buffer, offset, size } }) => memoryOf(buffer).subarray(offset, offset + size)),
+    }),
     createQuerySet: () => ({ destroy: () => undefined }),
     createCommandEncoder: encoder,
     queue: {

@@ -249,6 +249,23 @@ ${body}
   return { label, code, groups, access: bindings.map(({ access = 'read' }) => access), ...(multiplyAdds === undefined ? {} : { multiplyAdds }) }
 }
 
+/** What a kernel does with the elements of its result. */
+export interface Finish {
+  /** What follows in the kernel's label. */
+  readonly label: string
+  /** Besides those of what is read. */
+  readonly bindings: readonly Binding[]
+  /** At module scope. */
+  readonly declarations: string
+  /** WGSL for the element of this index (u32), whose value is a register's. */
+  readonly store: (value: string, index: string) => string
+}
+
+/** Stores them in `y`. */
+export function storing(dtype: DType, target: Target): Finish {
+  return { label: '', bindings: writes(dtype, 'y'), declarations: '', store: (value, index) => `y[${index}] = ${stored(value, dtype, target)};` }
+}
+
 /** A grid that covers `count` workgroups though a dimension takes only `maxGroups`: `(x, y)`, with `x + y * width` its index. */
 export function fold(count: number, { maxGroups }: Pick<Target, 'maxGroups'>): { readonly width: number; readonly groups: readonly [number, number, number] } {
   if (count <= maxGroups) return { width: count, groups: [count, 1, 1] }
