@@ -43,13 +43,13 @@ beforeAll(async () => {
   const nchwc = await probeNchwc(engine)
   if (!nchwc) throw new Error('this engine has no blocked layout; these tests need one')
   block = nchwc.block
-  backend = new OnnxBackend(engine, layoutsOf(nchwc), {})
+  backend = new OnnxBackend(engine, layoutsOf(nchwc, 2), {})
 })
 afterAll(() => backend.dispose())
 
 test('a normalisation after a convolution is computed in the prologue, and goes into its kernels', () => {
   const { graph } = traceModule(new Net(channels), { inputs })
-  const { model, states } = lowerProgram(graph, layoutsOf({ block }).policy(graph))
+  const { model, states } = lowerProgram(graph, layoutsOf({ block }, 2).policy(graph))
   const { main, prologue, values } = splitModel(model, new Set(states.map((s) => s.input)))
   expect(values).toHaveLength(2)
   expect(main.graph.node.map((n) => n.opType).filter((type) => !/Reorder|Identity|Reshape/.test(type))).toEqual(['Conv'])
@@ -58,7 +58,7 @@ test('a normalisation after a convolution is computed in the prologue, and goes 
 
 test('nothing is cut off where nothing is frozen', () => {
   const { graph } = traceModule(new Net(channels), { inputs })
-  const { model } = lowerProgram(graph, layoutsOf({ block }).policy(graph))
+  const { model } = lowerProgram(graph, layoutsOf({ block }, 2).policy(graph))
   expect(splitModel(model, new Set())).toEqual({ main: model, prologue: undefined, values: [] })
 })
 
@@ -89,7 +89,7 @@ test('small states are constants of the session until one of them is replaced', 
     inputCounts.push(decodeModel(model).graph.input.length)
     return engine.createSession(model, options)
   }
-  const own = new OnnxBackend({ ...engine, createSession }, layoutsOf({ block }), {})
+  const own = new OnnxBackend({ ...engine, createSession }, layoutsOf({ block }, 2), {})
   const program = await compile(new Net(channels), { backend: own, inputs })
   const { liveBytes } = own.memory()
   // The prologue, and the rest, which takes the image alone.

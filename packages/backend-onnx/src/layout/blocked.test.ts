@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => backend.dispose())
 
 /** How often each op stands in the model of a graph; blocked ops as `nchwc.Conv`. */
-function opsOf(graph: Graph, layouts = layoutsOf(nchwc)): ReadonlyMap<string, number> {
+function opsOf(graph: Graph, layouts = layoutsOf(nchwc, 2)): ReadonlyMap<string, number> {
   const { graph: model } = decodeModel(buildProgram(graph, layouts.policy(graph)).model)
   const counts = new Map<string, number>()
   for (const { opType, domain } of model.node) {
@@ -292,7 +292,7 @@ test('with blocks of 8 and of 16 the same convolutions run in blocks', () => {
     return [z, ...gradients(z.mul(z).sum(), [w, v, gamma, beta, bases, pi])]
   }
   const inputs = [[2, 3, 16, 16], [32, 3, 3, 3], [32, 32, 3, 3], [32], [32], [2, 32, 32, 3, 3], [2, 2]].map((shape) => randn(shape))
-  const [eight, sixteen] = [8, 16].map((block) => opsOf(graphOf(fn, inputs), layoutsOf({ block })))
+  const [eight, sixteen] = [8, 16].map((block) => opsOf(graphOf(fn, inputs), layoutsOf({ block }, 2)))
   for (const used of [eight, sixteen]) {
     expect(used?.get('nchwc.Conv')).toBeGreaterThan(8)
     expect([used?.get('Conv'), used?.get('ConvTranspose'), used?.get('BatchNormalization')]).toEqual([undefined, undefined, undefined])

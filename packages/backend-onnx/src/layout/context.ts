@@ -13,16 +13,19 @@ export class Context {
   readonly lowering: Lowering
   readonly model: ModelBuilder
   readonly block: number
+  /** How many threads the program uses. */
+  readonly threads: number
   readonly assignment: Assignment
   readonly plan: FusionPlan
   /** The plain kernels, for ops that do not mind how memory is ordered. */
   readonly kernels: KernelTable
   readonly #made: Map<string, string> = new Map()
 
-  constructor(lowering: Lowering, options: { readonly block: number; readonly assignment: Assignment; readonly plan: FusionPlan; readonly kernels: KernelTable }) {
+  constructor(lowering: Lowering, options: { readonly block: number; readonly threads: number; readonly assignment: Assignment; readonly plan: FusionPlan; readonly kernels: KernelTable }) {
     this.lowering = lowering
     this.model = lowering.model
     this.block = options.block
+    this.threads = options.threads
     this.assignment = options.assignment
     this.plan = options.plan
     this.kernels = options.kernels

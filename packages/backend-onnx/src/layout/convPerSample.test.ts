@@ -6,13 +6,16 @@ import { OnnxBackend, plainLayouts } from '../backend.ts'
 import type { Engine } from '../session.ts'
 import { startBlocked } from '../testing/blocked.ts'
 import { compare, graphOf, randn } from '../testing/compare.ts'
-import { channelsTogether, samplesTogether } from './convPerSample.ts'
+import { channelsTogether, partsFor, samplesTogether } from './convPerSample.ts'
+import { layoutsOf } from './layouts.ts'
+import type { Nchwc } from './nchwc.ts'
 import { type ConvCase, convCase } from './support.ts'
 
 let engine: Engine
 let backend: OnnxBackend
+let nchwc: Nchwc
 beforeAll(async () => {
-  ;({ engine, backend } = await startBlocked())
+  ;({ engine, backend, nchwc } = await startBlocked())
 })
 afterAll(() => backend.dispose())
 
@@ -46,6 +49,12 @@ test('a piece of a large batch has the kernels of some samples only', () => {
   expect(samplesTogether(caseOf(64, 512, 4), 512)).toBe(64)
 })
 
+test('each thread has parts of its own, where there is enough for each', () => {
+  expect([1, 2, 4, 8, 3, 6].map((threads) => partsFor(threads, 4))).toEqual([1, 2, 4, 4, 1, 2])
+  expect([1, 2, 4, 8, 16].map((threads) => partsFor(threads, 16, 4))).toEqual([1, 2, 4, 4, 4])
+  expect([1, 2, 3, 7, 9, 12].map((batch) => partsFor(2, batch, 4))).toEqual([1, 1, 1, 1, 1, 2])
+})
+
 const [channels, numBases] = [256, 2]
 const inputsOf = (batch: number) => [
   randn([batch, channels, 3, 3], 1),
@@ -60,19 +69,22 @@ type Rest = readonly [bases: Tensor, pi: Tensor, bias: Tensor, weight: Tensor]
 
 type Case = (x: Tensor, ...rest: Rest) => readonly Tensor[]
 
-test.each<{ readonly name: string; readonly fn: Case; readonly batch?: number }>([
+test.each<{ readonly name: string; readonly fn: Case; readonly batch?: number; readonly threads?: number }>([
   { name: 'alone', fn: (x: Tensor, ...[bases, pi, bias]: Rest) => [forward(x, bases, pi, bias)] },
   { name: 'with an activation', fn: (x: Tensor, ...[bases, pi, bias]: Rest) => [forward(x, bases, pi, bias).relu()] },
   { name: 'with a sum and an activation', fn: (x: Tensor, ...[bases, pi, bias, weight]: Rest) => [forward(x, bases, pi, bias).add(conv2d(x, weight)).relu()] },
   { name: 'some samples at a time', batch: 32, fn: (x: Tensor, ...[bases, pi, bias, weight]: Rest) => [forward(x, bases, pi, bias).relu(), forward(x, bases, pi, bias).add(conv2d(x, weight)).relu()] },
+  { name: 'for one thread', threads: 1, fn: (x: Tensor, ...[bases, pi, bias]: Rest) => [forward(x, bases, pi, bias).relu()] },
+  { name: 'for four threads', threads: 4, batch: 32, fn: (x: Tensor, ...[bases, pi, bias]: Rest) => [forward(x, bases, pi, bias).relu()] },
   { name: 'backward', fn: (x: Tensor, ...[bases, pi, bias]: Rest) => gradients(forward(x, bases, pi, bias).square().sum(), [x, bases, pi]) },
-])('mixed in pieces, agrees with the plain layout: $name', async ({ fn, batch = 8 }) => {
+])('mixed in pieces, agrees with the plain layout: $name', async ({ fn, batch = 8, threads }) => {
   const inputs = inputsOf(batch)
   const plain = new OnnxBackend(engine, plainLayouts, {})
   const graph = graphOf(fn, inputs)
-  const [blocked, direct] = [await backend.compile(graph), await plain.compile(graph)]
+  const other = threads === undefined ? undefined : new OnnxBackend(engine, layoutsOf(nchwc, threads), {})
+  const [blocked, direct] = [await (other ?? backend).compile(graph), await plain.compile(graph)]
   try {
-    expect(blocked.explain()).toContain('channels at a time')
+    expect(blocked.explain()).toContain(`mixed ${4 * nchwc.block} channels of ${samplesTogether(caseOf(batch, channels, 3), 4 * nchwc.block)} samples at a time`)
     const [got, want] = [await blocked.run(inputs), await direct.run(inputs)]
     expect(got).not.toHaveLength(0)
     got.forEach((t, i) => {
@@ -83,5 +95,6 @@ test.each<{ readonly name: string; readonly fn: Case; readonly batch?: number }>
     blocked.dispose()
     direct.dispose()
     await plain.dispose()
+    await other?.dispose()
   }
 })

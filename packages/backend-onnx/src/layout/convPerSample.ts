@@ -21,6 +21,8 @@ export interface Mixtures {
   readonly count: number
   /** Whether the program only reads the bases, so that what depends on them alone is computed once and not in every run. */
   readonly onlyRead: boolean
+  /** How many threads mix them. */
+  readonly threads: number
 }
 
 // Blocks of output channels that the engine's convolution computes together: with fewer of them it is slower (256@14 batch 8 in
@@ -60,6 +62,13 @@ export function channelsTogether(c: ConvCase, { count, onlyRead }: Pick<Mixtures
 const mostPieceBytes = 16 * 2 ** 20
 const leastSamples = 4
 
+/** Into how many parts `units` are cut so that threads have whole parts of their own, each of at least so many units. */
+export function partsFor(threads: number, units: number, least: number = 1): number {
+  let parts = Math.max(1, Math.min(threads, Math.floor(units / least)))
+  while (threads % parts !== 0 || units % parts !== 0) parts--
+  return parts
+}
+
 /** How many samples' kernels are mixed at a time, if those of so many output channels are. */
 export function samplesTogether(c: ConvCase, channels: number): number {
   if (channels === c.outChannels) return c.batch
@@ -70,13 +79,13 @@ export function samplesTogether(c: ConvCase, channels: number): number {
 }
 
 /**
- * Kernels mixed by pi [N, K] from bases [K, n] of any shape: [N, n], or [1, 2, N/2, n] where the halves of the batch are products
- * of their own.
+ * Kernels mixed by pi [N, K] from bases [K, n] of any shape: [N, n], or [1, parts, N/parts, n] where parts of the
+ * batch are products of their own, one for each thread.
  *
  * The engine gives each thread a part of a product's columns, or one of several products, but samples of a convolution: of one
  * product, half of what a core reads then lies in the cache of another. Where cores do not share a cache (a virtual machine's
  * change from second to second: here between 55 and 320 ns for a line to go there and back) that takes longer than all else.
- * Halves are the threads' own samples; the price is that each thread reads all bases. Four layers at batch 8 on 2 cores of an AMD
+ * Parts are the threads' own samples; the price is that each thread reads all bases. Four layers at batch 8 on 2 cores of an AMD
  * EPYC, while they share a cache and while they do not, in milliseconds:
  *
  *                     one product    halves
@@ -85,12 +94,13 @@ export function samplesTogether(c: ConvCase, channels: number): number {
  *   128@28 by rows       22           22
  *   64@56 by rows        24   30      23   28
  *
- * (Pieces of output channels have another way: their halves are of channels.)
+ * (Pieces of output channels have another way: their parts are of channels.)
  */
-export function mixed(model: ModelBuilder, pi: string, batch: number, bases: string, count: number, numbers: number): string {
-  if (batch % 2 !== 0 || batch < 2 * leastSamples) return model.op('MatMul', [pi, model.reshape(bases, [count, numbers])])
+export function mixed(model: ModelBuilder, { pi, count, threads }: Omit<Mixtures, 'bases'>, batch: number, bases: string, numbers: number): string {
+  const parts = partsFor(threads, batch, leastSamples)
+  if (parts === 1) return model.op('MatMul', [pi, model.reshape(bases, [count, numbers])])
   // The bases have more axes than pi, for the engine would make one product of them else.
-  return model.op('MatMul', [model.reshape(pi, [2, batch / 2, count]), model.reshape(bases, [1, 1, count, numbers])])
+  return model.op('MatMul', [model.reshape(pi, [parts, batch / parts, count]), model.reshape(bases, [1, 1, count, numbers])])
 }
 
 /** The convolution of `x` (blocked; plain for a stem) by a kernel for every sample, [N, O, I/g, kh, kw] in kernel layout and of any shape. */
@@ -117,27 +127,29 @@ export function convPerSample(model: ModelBuilder, c: ConvCase, x: string, mixtu
     return convByKernels(model, c, x, model.op('MatMul', [mixtures.pi, model.reshape(bases, [count, numbersOf(outChannels)])]), extra)
   }
   const samples = samplesTogether(c, channels)
-  // Two halves of each piece's channels, each a product of its own and the convolutions of one half of the groups, so that both
-  // threads use what they have mixed (see `mixed`). The images stand there twice for it. Four layers of 512@7 batch 8 take 44 ms
-  // whether the cores share a cache or not; by one product 41 and 110, by halves of the batch 46 and 53.
-  const half = channels / 2
+  // Parts of each piece's channels, each a product of its own and the convolutions of a part of the groups, so that threads use
+  // what they have mixed (see `mixed`). The images stand there for each part. Four layers of 512@7 batch 8 with two threads take
+  // 44 ms whether the cores share a cache or not; by one product 41 and 110, by halves of the batch 46 and 53.
+  const shares = partsFor(mixtures.threads, channels / block)
+  const share = channels / shares
+  const sharesFirst = (name: string): string => (shares === 1 ? name : model.transpose(name, [1, 0, 2]))
   const parts = Array.from({ length: batch / samples }, (_, i) => {
     const cut = (name: string): string => (samples === batch ? name : model.slice(name, [i * samples], [(i + 1) * samples], [0]))
     const bias = extra.bias === undefined ? undefined : cut(model.reshape(extra.bias, [batch, outChannels]))
     const once = model.reshape(cut(x), [1, samples * c.inChannels, rows.input, columns.input])
-    return { images: model.concat([once, once], 1), pi: cut(mixtures.pi), bias }
+    return { images: model.concat(new Array<string>(shares).fill(once), 1), pi: cut(mixtures.pi), bias }
   })
   const view = model.reshape(bases, [count, outChannels, inPerGroup, ...kernelSize])
   // A sum is added to all pieces at once, and an activation must wait for it.
   const activation = extra.sum === undefined ? extra.activation : undefined
   const pieces = Array.from({ length: outChannels / channels }, (_, i) => {
     const cut = (name: string): string => model.slice(name, [i * channels], [(i + 1) * channels], [1])
-    const kernels = model.transpose(model.reshape(cut(view), [count, 2, numbersOf(half)]), [1, 0, 2])
+    const kernels = sharesFirst(model.reshape(cut(view), shares === 1 ? [count, numbersOf(share)] : [count, shares, numbersOf(share)]))
     const ys = parts.map(({ images, pi, bias }) => {
       const weight = model.op('MatMul', [pi, kernels])
-      const own = bias === undefined ? undefined : model.reshape(model.transpose(model.reshape(cut(bias), [samples, 2, half]), [1, 0, 2]), [samples * channels])
-      const y = conv(model, images, model.reshape(weight, [2 * samples * half, inPerGroup, ...kernelSize]), forwardWalk(c, 2 * samples), { bias: own, activation })
-      return model.reshape(y, [2, samples, half * height * width])
+      const own = bias === undefined ? undefined : model.reshape(sharesFirst(model.reshape(cut(bias), [samples, shares, share])), [samples * channels])
+      const y = conv(model, images, model.reshape(weight, [samples * channels, inPerGroup, ...kernelSize]), forwardWalk(c, shares * samples), { bias: own, activation })
+      return model.reshape(y, [shares, samples, share * height * width])
     })
     return model.concat(ys, 1)
   })

@@ -91,7 +91,7 @@ function dynamicConv2d(node: NodeOf<'dynamicConv2d'>, ctx: Context, extra: Extra
   const { lowering, model } = ctx
   const [x, bases, pi] = [input(node, 0), input(node, 1), input(node, 2)]
   const stored = scaledKernels(model, lowering.get(bases, 'kernel'), ctx.shape(bases), extra.scale, ctx.block)
-  const mixtures: Mixtures = { pi: lowering.get(pi), bases: stored, count: ctx.shape(bases)[0] ?? 0, onlyRead: ctx.onlyReads(bases) }
+  const mixtures: Mixtures = { pi: lowering.get(pi), bases: stored, count: ctx.shape(bases)[0] ?? 0, onlyRead: ctx.onlyReads(bases), threads: ctx.threads }
   const own = node.inputs[3] === undefined ? undefined : model.op('MatMul', [mixtures.pi, scaled(model, lowering.get(node.inputs[3]), extra.scale)])
   const perSample = sampleBias(model, c, plus(model, own, extra.sampleBias), extra.bias)
   const bias = perSample === undefined ? undefined : model.reshape(perSample, [c.batch * c.outChannels])
@@ -118,7 +118,7 @@ function dynamicConv2dInputGrad(node: NodeOf<'dynamicConv2dInputGrad'>, ctx: Con
   const [first = ''] = turned
   if (form === 'turned') {
     if (few) return convByKernels(model, turnedCase(c), dy, first, epilogue)
-    return convPerSample(model, turnedCase(c), dy, { pi, bases: first, count, onlyRead: ctx.onlyReads(bases) }, ctx.block, epilogue)
+    return convPerSample(model, turnedCase(c), dy, { pi, bases: first, count, onlyRead: ctx.onlyReads(bases), threads: ctx.threads }, ctx.block, epilogue)
   }
   const kernels = few ? turned : turned.map((name) => model.op('MatMul', [pi, name]))
   return inputGrad(model, { case: c, form, block: ctx.block, dy, kernels, perSample: true, bias, sum: extra.sum })

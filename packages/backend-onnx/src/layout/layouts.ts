@@ -20,15 +20,15 @@ export interface BlockedLayouts {
 /** The blocked layout of `engine`; undefined where it has none. */
 export async function blockedLayouts(engine: Engine): Promise<BlockedLayouts | undefined> {
   const nchwc = await probeNchwc(engine)
-  return nchwc && layoutsOf(nchwc)
+  return nchwc && layoutsOf(nchwc, engine.threads)
 }
 
-/** The blocked layout of a known block. */
-export function layoutsOf(nchwc: Nchwc): BlockedLayouts {
+/** The blocked layout of a known block, for programs of so many threads. */
+export function layoutsOf(nchwc: Nchwc, threads: number): BlockedLayouts {
   const { block } = nchwc
   return {
     name: `NCHWc block ${block}`,
-    policy: (graph) => blockedPolicy({ graph, nchwc, kernels: plainKernels }),
+    policy: (graph) => blockedPolicy({ graph, nchwc, threads, kernels: plainKernels }),
     convertState: (value, from, to, inPlace) => {
       if (from === 'plain' && to === 'kernel') return toKernelLayout(value, block, inPlace)
       if (from === 'kernel' && to === 'plain') return fromKernelLayout(value, block, inPlace)

@@ -2,7 +2,7 @@
 
 import { formatShape, type Graph, type Node, typeOf } from '@dynconv/core'
 import { type Assignment, blockedNode, describeConvolution, isByOutputs, isOnlyRead, neededNodes } from './assign.ts'
-import { channelsTogether } from './convPerSample.ts'
+import { channelsTogether, samplesTogether } from './convPerSample.ts'
 import type { FusionPlan } from './fuse.ts'
 import { inputGradForm, kindOf, turnedCase } from './support.ts'
 import { type WinogradForm, winogradForm } from './winogradConv.ts'
@@ -37,7 +37,7 @@ function by(form: WinogradForm | undefined): string {
   return form === undefined ? '' : `, by Winograd over ${form}`
 }
 
-// How many channels' kernels are mixed at a time, where not all are.
+// How many channels' and samples' kernels are mixed at a time, where not all are.
 function inPieces(graph: Graph, node: Node, block: number): string {
   const found = blockedNode(graph, node, block)
   if (!found || isByOutputs(node) || winogradOf(graph, node, block) !== undefined) return ''
@@ -47,7 +47,7 @@ function inPieces(graph: Graph, node: Node, block: number): string {
   const bases = node.inputs[1]
   const [count = 0] = bases === undefined ? [] : typeOf(graph, bases).shape
   const together = typeof count === 'number' ? channelsTogether(c, { count, onlyRead: isOnlyRead(graph, bases) }, block) : c.outChannels
-  return together < c.outChannels ? `, mixed ${together} channels at a time` : ''
+  return together < c.outChannels ? `, mixed ${together} channels of ${samplesTogether(c, together)} samples at a time` : ''
 }
 
 function shapesOf(graph: Graph, node: Node): string {

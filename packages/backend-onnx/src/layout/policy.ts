@@ -20,6 +20,8 @@ import { fromPlain, movesNothing, toPlain, viewOf } from './views.ts'
 export interface PolicyOptions {
   readonly graph: Graph
   readonly nchwc: Nchwc
+  /** How many threads a program uses. */
+  readonly threads: number
   /** The plain kernels: elementwise ones run on blocked values too. */
   readonly kernels: KernelTable
 }
@@ -73,10 +75,10 @@ class BlockedPolicy implements LayoutPolicy {
   }
 
   #contextOf(lowering: Lowering): Context {
-    const { nchwc, kernels } = this.#options
+    const { nchwc, threads, kernels } = this.#options
     if (this.#context) return this.#context
     for (const line of notesOf(lowering.graph, this.#assignment, this.#plan, nchwc.block)) lowering.note(line)
-    this.#context = new Context(lowering, { block: nchwc.block, assignment: this.#assignment, plan: this.#plan, kernels })
+    this.#context = new Context(lowering, { block: nchwc.block, threads, assignment: this.#assignment, plan: this.#plan, kernels })
     return this.#context
   }
 

@@ -75,10 +75,10 @@ export function winogradConv(model: ModelBuilder, form: WinogradForm, c: ConvCas
  * [N O], the sum and the result blocked [N, O, H, W].
  */
 export function winogradConvPerSample(model: ModelBuilder, form: WinogradForm, c: ConvCase, x: string, mixtures: Mixtures, block: number, extra: Epilogue = {}): string {
-  const { pi, bases, count } = mixtures
+  const { bases, count } = mixtures
   const transformed = (form === 'tiles' ? tileKernels : rowKernels)(model, bases, count, c, block)
   const numbers = c.outChannels * c.inChannels * (form === 'tiles' ? 1 : 3)
-  const kernels = (place: number): string => mixed(model, pi, c.batch, placeOf(model, transformed, place), count, numbers)
+  const kernels = (place: number): string => mixed(model, mixtures, c.batch, placeOf(model, transformed, place), numbers)
   return form === 'tiles' ? convByTilesPerSample(model, c, x, kernels, block, extra) : convByRows(model, c, x, kernels, block, true, extra)
 }
 

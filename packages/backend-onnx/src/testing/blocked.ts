@@ -1,4 +1,5 @@
-// For tests of the blocked layout: the engine, one thread of it, and a backend over it that surely has the layout.
+// For tests of the blocked layout: the engine, one thread of it, and a backend over it that surely has the layout,
+// with what is cut by threads cut for two.
 
 import { OnnxBackend } from '../backend.ts'
 import { layoutsOf } from '../layout/layouts.ts'
@@ -18,5 +19,5 @@ export async function startBlocked(): Promise<Blocked> {
   const engine = await loadEngine(1)
   const nchwc = await probeNchwc(engine)
   if (!nchwc) throw new Error('this engine has no blocked layout; these tests need one')
-  return { engine, nchwc, backend: new OnnxBackend(engine, layoutsOf(nchwc), {}) }
+  return { engine, nchwc, backend: new OnnxBackend(engine, layoutsOf(nchwc, 2), {}) }
 }
