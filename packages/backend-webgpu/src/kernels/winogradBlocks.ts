@@ -4,6 +4,7 @@
 // that they load, and arrays are laid out in the order in which invocations go through them:
 //   U  [z, 16, C, D]               kernels, as everywhere; vec4s along D
 //   V  [z, blocks, 16, C/4, R, 4]  patches: R tiles a block, four channels together
+//                                  (of S samples where kernels are mixed on load: [ceil(z/S), blocks, 16, C/4, S, R, 4])
 //   P  [z, T, 16, D]               products: all channels of a tile together
 // (The 16 lie close to each other, for an invocation touches them one after the other: megabytes apart, as powers of two would
 // be, they would all want the same few lines of the cache.)
@@ -13,8 +14,11 @@
 // Lanes. The four lanes of a quad have the same tiles and different kernels. Lane q loads tile q of each four; a swap within the
 // quad gives it tile q ^ 1, q ^ 2 and q ^ 3. That another order than 0, 1, 2, 3 comes out only means that column r of a sum
 // belongs to tile q ^ r, which matters nowhere but where it is stored.
+//
+// Mixing. Kernels mixed for each sample are dear to store and to load again, where few tiles use them. An invocation may take
+// several samples instead: for four channels it loads the bases of its kernels once, and mixes them in registers for each sample.
 
-import { fold, itemKernel, kernel, type Kernel, range, type Target } from '../wgsl/kernel.ts'
+import { fold, itemKernel, kernel, type Kernel, range, reads, type Target } from '../wgsl/kernel.ts'
 import { type Direction, unrollLimit } from './convDirect.ts'
 import { type Bias, biasBinding, type ConvShape } from './convShape.ts'
 import {
@@ -29,82 +33,133 @@ import {
   type TileGrid,
   tileGrid,
   type TileSide,
-  transformedSize,
   winogradChannels,
 } from './winograd.ts'
 
 const four = range(4)
 
-/** How the products are cut: an invocation's tiles (R = 4 times `fours`) and vec4s of kernels. */
+/** How the products are cut: an invocation's tiles (R = 4 times `fours`, of each of its samples) and vec4s of kernels. */
 export interface Blocks {
   readonly fours: number
   readonly quads: number
+  /** The samples whose kernels are mixed as the bases are loaded; undefined where kernels lie in memory. */
+  readonly samples?: number
 }
 
-// Nanoseconds for four lanes on SwiftShader: a loaded float, one that lanes swap, a multiply-add, a sum carried over an iteration.
-// With them the cost of the layers of the README's table is within a third of what their kernels take by the device's clock.
-const price = { load: 16, swap: 1, multiplyAdd: 0.9, carry: 3 }
+/** What there is to multiply. */
+export interface Products {
+  readonly target: Target
+  /** Of each array. */
+  readonly tiles: number
+  readonly arrays: number
+  readonly computed: number
+  /** The bases of a dynamic convolution. */
+  readonly numBases?: number | undefined
+  /** The most multiply-adds of vec4s that a text may have. */
+  readonly maxUnrolled: number
+}
+
+// Nanoseconds for four lanes on SwiftShader: a loaded float, one of bases (far apart, in no cache), a stored float, one that
+// lanes swap, a multiply-add, a sum carried over an iteration. With them the cost of the layers of the README's table is within
+// a third of what their kernels take by the device's clock.
+const price = { load: 16, basis: 20, store: 26, swap: 1, multiplyAdd: 0.9, carry: 3 }
 const maxQuads = 4
 // Of accumulators, in matrices: more leave the nearest cache.
-const maxMatrices = 28
+const maxMatrices = 32
+// More bases than this, of four channels, leave it too.
+const maxMixedBases = 8
+// Bases of a dynamic convolution, where their number does not matter enough to be known.
+const usualBases = 4
 
-/** The cheapest cut whose text has at most `maxUnrolled` multiply-adds of vec4s. */
-export function blocksFor(target: Target, tiles: number, computed: number, maxUnrolled: number): Blocks {
-  return cheapestBlocks(target, tiles, computed, maxUnrolled).blocks
+/** The products of a convolution, of `numBases` bases where it is dynamic. */
+export function productsOf(shape: ConvShape, direction: Direction, side: TileSide, numBases: number = usualBases): Products {
+  const counts = tileCounts(tileGrid(shape, direction === 'forward' ? shape.outSize : shape.inSize, side))
+  const [, computed] = winogradChannels(shape, direction)
+  return { target: shape.target, ...counts, computed, numBases: shape.perSample ? numBases : undefined, maxUnrolled: unrollLimit(shape) }
 }
 
-// The same, with nanoseconds of one core for four channels of the sum, of one of the products.
-function cheapestBlocks({ subgroups }: Target, tiles: number, computed: number, maxUnrolled: number): { readonly blocks: Blocks; readonly cost: number } {
-  const [lanes, share] = subgroups ? [4, 4] : [1, 1]
-  let best: { readonly blocks: Blocks; readonly cost: number } | undefined
-  for (const quads of range(maxQuads).map((i) => i + 1)) {
-    for (const fours of range(Math.min(Math.ceil(tiles / 4), Math.floor(maxMatrices / quads))).map((i) => i + 1)) {
-      if (fours * quads * 16 > maxUnrolled && fours * quads > 1) continue
-      const count = Math.ceil(tiles / (4 * fours)) * Math.ceil(computed / (4 * quads * lanes)) * lanes
-      const swaps = ((share - 1) * 16 * fours) / share
-      const cost = (count / 4) * (((16 * fours) / share + 16 * quads) * price.load + swaps * price.swap + 16 * fours * quads * (4 * price.multiplyAdd + price.carry))
-      if (!best || cost < best.cost) best = { blocks: { fours, quads }, cost }
-    }
-  }
-  return best ?? { blocks: { fours: 1, quads: 1 }, cost: Number.POSITIVE_INFINITY }
+/** The cheapest cut. */
+export function blocksFor(products: Products): Blocks {
+  return cheapestBlocks(products).blocks
+}
+
+// The same, with nanoseconds of one core for four channels of the sum, of one of the points.
+function cheapestBlocks(products: Products, mixesOnLoad: boolean = true): { readonly blocks: Blocks; readonly cost: number } {
+  return possibleBlocks(products)
+    .filter(({ samples }) => mixesOnLoad || samples === undefined)
+    .map((blocks) => ({ blocks, cost: productsCost(products, blocks) }))
+    .reduce((a, b) => (b.cost < a.cost ? b : a))
+}
+
+function possibleBlocks(products: Products): readonly Blocks[] {
+  const { tiles, arrays, numBases, maxUnrolled } = products
+  const upTo = (count: number): readonly number[] => range(count).map((i) => i + 1)
+  const mixed = numBases !== undefined && numBases <= maxMixedBases ? upTo(Math.min(arrays, maxMatrices)) : []
+  const all = [undefined, ...mixed].flatMap((samples) =>
+    upTo(maxQuads).flatMap((quads) =>
+      upTo(Math.min(Math.ceil(tiles / 4), Math.floor(maxMatrices / (quads * (samples ?? 1))))).map((fours) => (samples === undefined ? { fours, quads } : { fours, quads, samples })),
+    ),
+  )
+  const short = all.filter((blocks) => unrolledLength(products, blocks) <= maxUnrolled)
+  return short.length > 0 ? short : [{ fours: 1, quads: 1 }]
+}
+
+function unrolledLength({ numBases = 0 }: Products, { fours, quads, samples = 0 }: Blocks): number {
+  return quads * (16 * fours * Math.max(1, samples) + 4 * numBases * samples)
+}
+
+function productsCost({ target, tiles, arrays, computed, numBases = 0 }: Products, { fours, quads, samples }: Blocks): number {
+  const [lanes, share] = target.subgroups ? [4, 4] : [1, 1]
+  const rows = fours * (samples ?? 1)
+  const count = Math.ceil(tiles / (4 * fours)) * Math.ceil(computed / (4 * quads * lanes)) * lanes * Math.ceil(arrays / (samples ?? 1))
+  const kernels = samples === undefined ? price.load : numBases * (price.basis + samples * price.multiplyAdd)
+  const patches = (price.load + (share - 1) * price.swap) / share
+  const each = 16 * (rows * patches + quads * kernels + rows * quads * (4 * price.multiplyAdd + price.carry))
+  return (count / 4) * each + (samples === undefined && numBases > 0 ? mixing(arrays, numBases, 4 * computed) : 0)
+}
+
+// Of `size` elements, in memory.
+function mixing(samples: number, numBases: number, size: number): number {
+  return (size / 4) * (numBases * price.load + samples * (price.store + numBases * price.multiplyAdd))
 }
 
 /** Nanoseconds of one core for mixing kernels of `size` elements: each basis is loaded, and each sample's kernel stored. */
 export function mixingCost({ batch, perSample }: ConvShape, size: number): number {
-  return perSample ? (size / 16) * (batch + usualBases) * 4 * price.load : 0
+  return perSample ? mixing(batch, usualBases, size) : 0
 }
 
-// Bases of a dynamic convolution, where their number does not matter enough to be known.
-const usualBases = 4
-
-/** The tiles that a convolution takes, and nanoseconds of one core of SwiftShader's that it then takes. */
-export function cheapestTiles(shape: ConvShape, direction: Direction): { readonly side: TileSide; readonly cost: number } {
-  const costs = ([2, 4] as const).filter((side) => side === 2 || fits(shape, side)).map((side) => ({ side, cost: winogradCost(shape, direction, side) }))
+/**
+ * The tiles that a convolution takes, and nanoseconds of one core of SwiftShader's that it then takes. Bases that are not `fixed`
+ * are transformed in every run: to 36 elements that costs what mixing them on load saves (a step of 256 channels of 14 x 14
+ * pixels at batch 8 took 1.08 of its time), so that they take the tiles that are best with kernels in memory.
+ */
+export function cheapestTiles(shape: ConvShape, direction: Direction, fixed: boolean = true): { readonly side: TileSide; readonly cost: number } {
+  // Bases have to fit as well.
+  const all = { ...shape, batch: shape.perSample ? Math.max(shape.batch, usualBases) : shape.batch }
+  const costs = ([2, 4] as const).filter((side) => side === 2 || fits(all, side)).map((side) => ({ side, cost: winogradCost(shape, direction, side, fixed) }))
   return costs.reduce((a, b) => (b.cost < a.cost ? b : a))
 }
 
 /** The tiles that a convolution takes. On cards the large ones, where there are enough of them for each kernel that is loaded. */
-export function sideFor(shape: ConvShape, direction: Direction): TileSide {
-  if (shape.target.kind === 'software') return cheapestTiles(shape, direction).side
+export function sideFor(shape: ConvShape, direction: Direction, fixed: boolean = true): TileSide {
+  if (shape.target.kind === 'software') return cheapestTiles(shape, direction, fixed).side
   const { tiles, arrays } = tileCounts(tileGrid(shape, direction === 'forward' ? shape.outSize : shape.inSize, 4))
   return tiles >= 32 && fits(shape, 4) && arrays * pointsOf(4) <= shape.target.maxGroups ? 4 : 2
 }
 
-function winogradCost(shape: ConvShape, direction: Direction, side: TileSide): number {
+function winogradCost(shape: ConvShape, direction: Direction, side: TileSide, mixesOnLoad: boolean): number {
   const [summed, computed] = winogradChannels(shape, direction)
-  const grid = tileGrid(shape, direction === 'forward' ? shape.outSize : shape.inSize, side)
-  const { tiles, arrays } = tileCounts(grid)
+  const products = productsOf(shape, direction, side)
   const points = pointsOf(side)
   // Patches are loaded and stored, products loaded.
-  const transforms = ((tiles * arrays * points) / 16) * (2 * summed + computed) * price.load
-  const products = cheapestBlocks(shape.target, tiles, computed, unrollLimit(shape)).cost * (summed / 4) * points * arrays
-  return transforms + products + mixingCost(shape, transformedSize(shape, direction, side))
+  const transforms = ((products.tiles * products.arrays * points) / 16) * (2 * summed + computed) * price.load
+  return transforms + cheapestBlocks(products, mixesOnLoad).cost * (summed / 4) * points
 }
 
 /** vec4s of V. */
-export function patchesSize(grid: TileGrid, channels: number, { fours }: Blocks): number {
+export function patchesSize(grid: TileGrid, channels: number, { fours, samples = 1 }: Blocks): number {
   const { tiles, arrays } = tileCounts(grid)
-  return arrays * pointsOf(grid.side) * Math.ceil(tiles / (4 * fours)) * channels * fours
+  return Math.ceil(arrays / samples) * samples * pointsOf(grid.side) * Math.ceil(tiles / (4 * fours)) * channels * fours
 }
 
 // Neighbouring tiles that are taken together, channels after channels: their pixels share cache lines.
@@ -128,11 +183,12 @@ function tileItems({ rows, columns, batch, perSample, side }: TileGrid, quads: n
 }
 
 /** V of images in float32. Bindings: images, v. */
-export function blockedPatchesKernel(grid: TileGrid, { channels, size, padding = [0, 0] }: Images, { fours }: Blocks): Kernel {
+export function blockedPatchesKernel(grid: TileGrid, { channels, size, padding = [0, 0] }: Images, { fours, samples = 1 }: Blocks): Kernel {
   const { tiles } = tileCounts(grid)
   const quads = channels / 4
   const block = 4 * fours
-  const apart = quads * block
+  const apart = quads * block * samples
+  const [group, sample] = samples > 1 ? [`z / ${samples}u`, ` + (z % ${samples}u) * ${block}u`] : ['z', '']
   const { count, code: place } = tileItems(grid, quads)
   const plane = size[0] * size[1]
   const patch = range(grid.side + 2)
@@ -154,63 +210,90 @@ export function blockedPatchesKernel(grid: TileGrid, { channels, size, padding =
   ${patchPlaces(patch.length, padding, size)}
   ${loads.join('\n  ')}
   ${code}
-  let to = (z * ${Math.ceil(tiles / block)}u + tileAt / ${block}u) * ${points * apart}u + quad * ${block}u + tileAt % ${block}u;
+  let to = (${group} * ${Math.ceil(tiles / block)}u + tileAt / ${block}u) * ${points * apart}u + quad * ${block * samples}u${sample} + tileAt % ${block}u;
   ${elements.flat().map((value, e) => `v[to + ${e * apart}u] = ${value};`).join('\n  ')}`,
   })
 }
 
 const workgroup = 32
 
-/** P. Bindings: u, v, p. */
-export function blockedProductsKernel(grid: TileGrid, summed: number, computed: number, { fours, quads }: Blocks): Kernel {
+/** P. Bindings: u, v, p; where `numBases` bases are mixed on load u are these, and pi comes last. */
+export function blockedProductsKernel(grid: TileGrid, summed: number, computed: number, { fours, quads, samples }: Blocks, numBases: number = 0): Kernel {
   const { target } = grid
   const { tiles, arrays } = tileCounts(grid)
   const shared = target.subgroups
   const points = pointsOf(grid.side)
   const wide = computed / 4
   const block = 4 * fours
+  const ofInvocation = range(samples ?? 1)
+  const rows = fours * ofInvocation.length
   const blocks = Math.ceil(tiles / block)
   const across = shared ? 4 * Math.ceil(wide / (4 * quads)) : Math.ceil(wide / quads)
-  const total = across * blocks * points * arrays
+  const total = across * blocks * points * Math.ceil(arrays / ofInvocation.length)
   const { width, groups } = fold(Math.ceil(total / workgroup), target)
-  const each = (f: (i: number, j: number) => string): string => range(fours).map((i) => range(quads).map((j) => f(i, j)).join(' ')).join('\n    ')
-  const patches = range(fours).map((i) => {
+  const each = (list: readonly number[], f: (i: number, j: number) => string): string => list.map((i) => range(quads).map((j) => f(i, j)).join(' ')).join('\n    ')
+  const ofSample = (s: number): readonly number[] => range(fours).map((i) => s * fours + i)
+  const patches = (i: number): string => {
     if (!shared) return `let v${i} = mat4x4<f32>(${four.map((r) => `v[pv + ${i * 4 + r}u]`).join(', ')});`
     return `let s${i} = v[pv + ${i * 4}u + q]; let v${i} = mat4x4<f32>(s${i}, quadSwapX(s${i}), quadSwapY(s${i}), quadSwapDiagonal(s${i}));`
-  })
+  }
   const partial = across * quads > wide
-  const kernels = range(quads).flatMap((j) => [
-    `let k${j} = pu + ${partial ? `min(first + ${j}u, ${wide - 1}u)` : `first + ${j}u`};`,
-    `let u${j} = mat4x4<f32>(${four.map((c) => `u[k${j} + ${c * wide}u]`).join(', ')});`,
-  ])
-  const stores = range(fours).flatMap((i) =>
-    four.map((r) => {
-      const [tile, to] = [`tile${i}_${r}`, `to${i}_${r}`]
-      const lines = range(quads).map((j) => {
-        const store = `p[${to} + ${j}u] = c${i}_${j}[${r}];`
-        return partial ? `if (first + ${j}u < ${wide}u) { ${store} }` : store
-      })
-      const guard = tiles % block ? `if (${tile} < ${tiles}u) ` : ''
-      return `let ${tile} = at * ${block}u + ${shared ? `(q ^ ${r}u) + ${i * 4}u` : `${i * 4 + r}u`}; let ${to} = ((z * ${tiles}u + ${tile}) * ${points}u + e) * ${wide}u + first; ${guard}{ ${lines.join(' ')} }`
-    }),
-  )
+  const bases = range(numBases)
+  const kernels = range(quads).flatMap((j) => {
+    const matrix = (k: number): string => `mat4x4<f32>(${four.map((c) => `u[k${j} + ${k * points * summed * wide + c * wide}u]`).join(', ')})`
+    const loads = samples === undefined ? [`let u${j} = ${matrix(0)};`] : bases.map((k) => `let w${k}_${j} = ${matrix(k)};`)
+    return [`let k${j} = pu + ${partial ? `min(first + ${j}u, ${wide - 1}u)` : `first + ${j}u`};`, ...loads]
+  })
+  const step =
+    samples === undefined
+      ? [...range(rows).map(patches), ...kernels, each(range(rows), (i, j) => `c${i}_${j} = c${i}_${j} + u${j} * v${i};`)]
+      : [
+          ...kernels,
+          ...ofInvocation.flatMap((s) => [
+            ...ofSample(s).map(patches),
+            ...range(quads).map((j) => `let u${s}_${j} = ${bases.map((k) => `pi${s}_${k} * w${k}_${j}`).join(' + ')};`),
+            each(ofSample(s), (i, j) => `c${i}_${j} = c${i}_${j} + u${s}_${j} * v${i};`),
+          ]),
+        ]
+  const odd = arrays % ofInvocation.length > 0
+  const stores = ofInvocation.map((s) => {
+    const z = s ? `(z + ${s}u)` : 'z'
+    const lines = range(fours).flatMap((f) =>
+      four.map((r) => {
+        const i = s * fours + f
+        const [tile, to] = [`tile${i}_${r}`, `to${i}_${r}`]
+        const elements = range(quads).map((j) => {
+          const store = `p[${to} + ${j}u] = c${i}_${j}[${r}];`
+          return partial ? `if (first + ${j}u < ${wide}u) { ${store} }` : store
+        })
+        const guard = tiles % block ? `if (${tile} < ${tiles}u) ` : ''
+        return `let ${tile} = at * ${block}u + ${shared ? `(q ^ ${r}u) + ${f * 4}u` : `${f * 4 + r}u`}; let ${to} = ((${z} * ${tiles}u + ${tile}) * ${points}u + e) * ${wide}u + first; ${guard}{ ${elements.join(' ')} }`
+      }),
+    )
+    return odd && s ? `if (${z} < ${arrays}u) {\n  ${lines.join('\n  ')}\n  }` : lines.join('\n  ')
+  })
+  // The samples of the invocation, and what their kernels are mixed with.
+  const mixture = ofInvocation.map((s) => {
+    const sample = odd && s ? `min(z + ${s}u, ${arrays - 1}u)` : `(z + ${s}u)`
+    return bases.map((k) => `let pi${s}_${k} = pi[${sample} * ${numBases}u + ${k}u];`).join(' ')
+  })
+  const many = ofInvocation.length > 1
   const group = groups[1] === 1 ? 'group.x' : `(group.x + group.y * ${width}u)`
+  const zGroup = `item / ${across * blocks * points}u`
   // Swaps want all lanes to be there: those without work repeat the last item's, and store nothing.
   const body = `  let place = ${group} * ${workgroup}u + ${shared ? 'subgroup * subgroupSize + subgroupLane' : 'lane'};
   ${shared ? `let item = min(place, ${total - 1}u);\n  let q = subgroupLane % 4u;` : `if (place >= ${total}u) { return; }\n  let item = place;`}
   let first = (item % ${across}u) * ${quads}u;
   let at = (item / ${across}u) % ${blocks}u;
   let e = (item / ${across * blocks}u) % ${points}u;
-  let z = item / ${across * blocks * points}u;
-  var pu = (z * ${points}u + e) * ${summed * wide}u;
-  var pv = ((z * ${blocks}u + at) * ${points}u + e) * ${(summed / 4) * block}u;
-  ${each((i, j) => `var c${i}_${j} = mat4x4<f32>();`)}
+  let z = ${many ? `(${zGroup}) * ${ofInvocation.length}u` : zGroup};
+  var pu = ${samples === undefined ? `(z * ${points}u + e)` : 'e'} * ${summed * wide}u;
+  var pv = ((${many ? zGroup : 'z'} * ${blocks}u + at) * ${points}u + e) * ${(summed / 4) * rows * 4}u;
+  ${samples === undefined ? '' : `${mixture.join('\n  ')}\n  `}${each(range(rows), (i, j) => `var c${i}_${j} = mat4x4<f32>();`)}
   for (var c = 0u; c < ${summed / 4}u; c++) {
-    ${patches.join('\n    ')}
-    ${kernels.join('\n    ')}
-    ${each((i, j) => `c${i}_${j} = c${i}_${j} + u${j} * v${i};`)}
+    ${step.join('\n    ')}
     pu += ${4 * wide}u;
-    pv += ${block}u;
+    pv += ${rows * 4}u;
   }
   ${shared ? `if (place >= ${total}u) { return; }\n  ` : ''}${stores.join('\n  ')}`
   return kernel({
@@ -220,10 +303,11 @@ export function blockedProductsKernel(grid: TileGrid, summed: number, computed: 
       { name: 'u', dtype: 'float32', width: 4 },
       { name: 'v', dtype: 'float32', width: 4 },
       { name: 'p', dtype: 'float32', width: 4, access: 'read_write' },
+      ...(samples === undefined ? [] : reads('float32', 'pi')),
     ],
     workgroupSize: workgroup,
     groups,
-    multiplyAdds: total * fours * quads * 16 * summed,
+    multiplyAdds: total * rows * quads * 16 * summed,
     body,
   })
 }

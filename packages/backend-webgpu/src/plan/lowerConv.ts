@@ -155,7 +155,7 @@ function forward(context: Context, shape: ConvShape, x: Value, weights: Weights,
   const rest = bias.value ? [bias.value] : []
   const algorithm = chosen(context, 'forward', shape)
   if (algorithm === 'winograd') {
-    const side = sideFor(shape, 'forward')
+    const side = sideFor(shape, 'forward', weights.mixture?.fixed)
     winogradConv(context, shape, { direction: 'forward', side, x, kernels: transformedKernels(weights, 'forward', side) }, y, bias)
     return y
   }
@@ -183,7 +183,7 @@ function inputGrad(context: Context, shape: ConvShape, dy: Value, weights: Weigh
   if (sizeOf(type.shape) === 0) return dx
   const algorithm = chosen(context, 'inputGrad', shape)
   if (algorithm === 'winograd') {
-    const side = sideFor(shape, 'backward')
+    const side = sideFor(shape, 'backward', weights.mixture?.fixed)
     winogradConv(context, shape, { direction: 'backward', side, x: dy, kernels: transformedKernels(weights, 'backward', side) }, dx, { kind: 'none' })
     return dx
   }

@@ -1,7 +1,7 @@
 // Convolutions by Winograd's minimal filtering (kernels/winograd.ts): transforms around 16 matrix products.
 
 import type { StaticType } from '@dynconv/core'
-import { type Direction, unrollLimit } from '../kernels/convDirect.ts'
+import type { Direction } from '../kernels/convDirect.ts'
 import type { Bias, ConvShape } from '../kernels/convShape.ts'
 import { contractKernel, contractParts, sumRowsKernel } from '../kernels/dynamic.ts'
 import { type PackedProduct, packedProductKernel, packedSplit } from '../kernels/registerGemm.ts'
@@ -19,7 +19,7 @@ import {
   winogradChannels,
   winogradOutputKernel,
 } from '../kernels/winograd.ts'
-import { blockedOutputKernel, blockedPatchesKernel, blockedProductsKernel, blocksFor, patchesSize } from '../kernels/winogradBlocks.ts'
+import { blockedOutputKernel, blockedPatchesKernel, blockedProductsKernel, blocksFor, patchesSize, productsOf } from '../kernels/winogradBlocks.ts'
 import type { Context } from './context.ts'
 import type { Value } from './program.ts'
 
@@ -68,12 +68,13 @@ export function winogradConv(
   const images = { channels: summed, size: from, padding }
   const rest = bias.value ? [bias.value] : []
   if (context.target.kind === 'software') {
-    const u = kernels.u()
-    const blocks = blocksFor(context.target, tiles, computed, unrollLimit(shape))
+    const blocks = blocksFor(productsOf(shape, direction, side, kernels.mixture?.numBases))
+    const mixture = blocks.samples === undefined ? undefined : kernels.mixture
+    const u = mixture ? mixture.u() : kernels.u()
     const v = context.tensor('float32', [patchesSize(grid, summed, blocks), 4])
     context.dispatch(blockedPatchesKernel(grid, images, blocks), x, v)
     const p = context.tensor('float32', [arrays, pointsOf(side), tiles, computed])
-    context.dispatch(blockedProductsKernel(grid, summed, computed, blocks), u, v, p)
+    context.dispatch(blockedProductsKernel(grid, summed, computed, blocks, mixture?.numBases), u, v, p, ...(mixture ? [mixture.pi] : []))
     context.dispatch(blockedOutputKernel(grid, computed, to, bias.kind), p, y, ...rest)
     return
   }
