@@ -12,7 +12,7 @@
 //
 // A node that a later one takes in is `absorbed`: the later one, the root, emits both.
 
-import { type Graph, type Node, type NodeOf, producers, sameShape, sizeOf, type StaticShape, typeOf, useCounts, type ValueId } from '@dynconv/core'
+import { frozenValues, type Graph, type Node, type NodeOf, producers, sameShape, sizeOf, type StaticShape, typeOf, useCounts, type ValueId } from '@dynconv/core'
 import { type Assignment, blockedNode, channelNorms, neededNodes, shapeOf } from './assign.ts'
 import { type ConvNode, isConvNode } from './convNode.ts'
 import type { Activation } from './nchwc.ts'
@@ -132,13 +132,6 @@ function isWorthFolding(graph: Graph, convolution: ConvNode): boolean {
   if (convolution.op === 'conv2d') return true
   const size = (id: ValueId | undefined): number => sizeOf(shapeOf(graph, id) ?? [])
   return convolution.op === 'dynamicConv2d' && size(convolution.inputs[1]) <= size(convolution.outputs[0])
-}
-
-/** The values that depend on constants and on states that `graph` does not write. */
-export function frozenValues(graph: Graph): ReadonlySet<ValueId> {
-  const frozen = new Set(graph.states.flatMap((s) => (s.update === undefined ? [s.value] : [])))
-  for (const node of graph.nodes) if (node.inputs.every((id) => frozen.has(id))) node.outputs.forEach((id) => frozen.add(id))
-  return frozen
 }
 
 /** Whether `shape` broadcasts to `full` [N, C, H, W] as [1 or N, C, 1, 1]. */

@@ -12,7 +12,7 @@
 // Weights are packed for it as [.., groups, C, taps, ceil(D/4)] vec4s along the channels D that are computed, where C are
 // the channels that are summed over; for products in workgroup memory (convTiled.ts) as [.., groups, taps, C, ceil(D/4)].
 
-import { itemKernel, kernel, type Kernel, loaded, reads, stored, writes } from '../wgsl/kernel.ts'
+import { type Finish, itemKernel, kernel, type Kernel, loaded, reads, storing } from '../wgsl/kernel.ts'
 import { type Bias, biasBinding, convMacs, type ConvShape, perGroup, weightSize } from './convShape.ts'
 
 /** The walk along one axis. */
@@ -197,12 +197,14 @@ export interface DirectOptions {
   readonly columns: Axis
   readonly tile: Tile
   readonly bias: Bias
+  /** Stores y (or dx) unless given. */
+  readonly finish?: Finish | undefined
 }
 
 const workgroup = 32
 
-/** Bindings: x (or dy), packed weights (float32), y (or dx), bias where there is one. */
-export function convDirectKernel({ shape, direction, rows, columns, tile, bias }: DirectOptions): Kernel {
+/** Bindings: x (or dy), packed weights (float32), bias where there is one, and y (or dx; named y) or what `finish` has. */
+export function convDirectKernel({ shape, direction, rows, columns, tile, bias, finish = storing(shape.dtype, shape.target) }: DirectOptions): Kernel {
   const { target, dtype, batch, attrs, kernelSize, perSample } = shape
   const [summed, computed] = channelsOf(shape, direction)
   const quads = Math.ceil(computed / 4)
@@ -258,8 +260,8 @@ export function convDirectKernel({ shape, direction, rows, columns, tile, bias }
       for (let y = 0; y < tile.rows; y++) {
         for (let x = 0; x < tile.columns; x++) {
           const guards = [...(rows.count % tile.rows ? [`y0 + ${y} < ${rows.count}`] : []), ...(columns.count % tile.columns ? [`x0 + ${x} < ${columns.count}`] : [])]
-          const at = `out + ${(v * 4 + c) * outPlane + y * rows.outStep * columns.outSize + x * columns.outStep}`
-          const store = `y[${at}] = ${stored(`a${y}_${x}_${v}.${'xyzw'[c]}`, dtype, target)};`
+          const at = `out + ${(v * 4 + c) * outPlane + y * rows.outStep * columns.outSize + x * columns.outStep}u`
+          const store = finish.store(`a${y}_${x}_${v}.${'xyzw'[c]}`, at)
           inner.push(guards.length ? `if (${guards.join(' && ')}) { ${store} }` : store)
         }
       }
@@ -287,12 +289,13 @@ ${Array.from({ length: unroll }, (_, u) => step(u)).join('\n')}
     xi += ${plane * unroll};
     wi += ${taps * quads * unroll}u;
   }`}
-  let out = i32(n * ${outChannels}u + g * ${computed}u + quad * 4u) * ${outPlane} + (${rows.outStart} + y0 * ${rows.outStep}) * ${columns.outSize} + ${columns.outStart} + x0 * ${columns.outStep};
+  let out = (n * ${outChannels}u + g * ${computed}u + quad * 4u) * ${outPlane}u + u32((${rows.outStart} + y0 * ${rows.outStep}) * ${columns.outSize} + ${columns.outStart} + x0 * ${columns.outStep});
 ${stores.join('\n')}`
   return kernel({
-    label: direction === 'forward' ? 'conv2d direct' : 'conv2dInputGrad direct',
+    label: `${direction === 'forward' ? 'conv2d direct' : 'conv2dInputGrad direct'}${finish.label}`,
     target,
-    bindings: [...reads(dtype, 'x'), { name: 'w', dtype: 'float32', width: 4 }, ...writes(dtype, 'y'), ...biasBinding(bias, dtype)],
+    bindings: [...reads(dtype, 'x'), { name: 'w', dtype: 'float32', width: 4 }, ...biasBinding(bias, dtype), ...finish.bindings],
+    declarations: finish.declarations,
     workgroupSize: workgroup,
     groups: [Math.ceil(total / workgroup), batch * attrs.groups, 1],
     multiplyAdds: total * batch * attrs.groups * tile.rows * tile.columns * tile.quads * 4 * summed * rows.taps.length * columns.taps.length,

@@ -5,18 +5,19 @@
 //   dx[n, c, h, w]   = sum over o in c's group, r, s with p = (h + top - r dh) / sh and q likewise integral and inside
 //   dw[o, i, r, s]   = sum over n, p, q
 
-import { itemKernel, type Kernel, loaded, reads, stored, writes } from '../wgsl/kernel.ts'
+import { type Finish, itemKernel, type Kernel, loaded, reads, stored, storing, writes } from '../wgsl/kernel.ts'
 import { place } from '../wgsl/views.ts'
 import { type Bias, biasAt, biasBinding, type ConvShape, letters, weightSize } from './convShape.ts'
 
-/** Bindings: x, w, y, bias where there is one. */
-export function convPlainKernel(shape: ConvShape, bias: Bias): Kernel {
+/** Bindings: x, w, bias where there is one, and y or what `finish` has. */
+export function convPlainKernel(shape: ConvShape, bias: Bias, finish: Finish = storing(shape.dtype, shape.target)): Kernel {
   const { target, dtype, batch, inChannels, outChannels, perSample } = shape
   const { ig, og, H, W, P, Q, kh, kw, sh, sw, dh, dw, top, left } = letters(shape)
   return itemKernel({
-    label: 'conv2d',
+    label: `conv2d${finish.label}`,
     target,
-    bindings: [...reads(dtype, 'x', 'w'), ...writes(dtype, 'y'), ...biasBinding(bias, dtype)],
+    bindings: [...reads(dtype, 'x', 'w'), ...biasBinding(bias, dtype), ...finish.bindings],
+    declarations: finish.declarations,
     count: batch * outChannels * P * Q,
     body: `  ${place('item', [['n', batch], ['o', outChannels], ['p', P], ['q', Q]])}
   let y0 = p * ${sh} - ${top};
@@ -36,18 +37,19 @@ export function convPlainKernel(shape: ConvShape, bias: Bias): Kernel {
     xi += ${H * W};
     wi += ${kh * kw};
   }
-  y[item] = ${stored('sum', dtype, target)};`,
+  ${finish.store('sum', 'item')}`,
   })
 }
 
-/** Bindings: dy, w, dx. */
-export function inputGradPlainKernel(shape: ConvShape): Kernel {
+/** Bindings: dy, w, and dx (named y) or what `finish` has. */
+export function inputGradPlainKernel(shape: ConvShape, finish: Finish = storing(shape.dtype, shape.target)): Kernel {
   const { target, dtype, batch, inChannels, outChannels, perSample } = shape
   const { ig, og, H, W, P, Q, kh, kw, sh, sw, dh, dw, top, left } = letters(shape)
   return itemKernel({
-    label: 'conv2dInputGrad',
+    label: `conv2dInputGrad${finish.label}`,
     target,
-    bindings: [...reads(dtype, 'dy', 'w'), ...writes(dtype, 'dx')],
+    bindings: [...reads(dtype, 'dy', 'w'), ...finish.bindings],
+    declarations: finish.declarations,
     count: batch * inChannels * H * W,
     body: `  ${place('item', [['n', batch], ['i', inChannels], ['h', H], ['c', W]])}
   let first = (i / ${ig}) * ${og};
@@ -69,7 +71,7 @@ export function inputGradPlainKernel(shape: ConvShape): Kernel {
       }
     }
   }
-  dx[item] = ${stored('sum', dtype, target)};`,
+  ${finish.store('sum', 'item')}`,
   })
 }
 

@@ -8,7 +8,7 @@
 // With one weight for all samples n (or k) runs through the pixels of the whole batch, so that small images fill the tiles;
 // with a weight for each sample z is the sample and the weight's pointer moves with it.
 
-import { type Binding, type Kernel, loaded, range, reads, stored } from '../wgsl/kernel.ts'
+import { type Binding, type Finish, type Kernel, loaded, range, reads, stored, storing } from '../wgsl/kernel.ts'
 import { type Direction, type Order, packedSize } from './convDirect.ts'
 import { type Bias, biasBinding, type ConvShape, perGroup, weightSize } from './convShape.ts'
 import { type Cut, cutFor, type ElementSide, type QuadSide, sliceOf, splitFor, tiledGemmKernel, tileOf, tilesOf } from './tiledGemm.ts'
@@ -134,11 +134,10 @@ function pixelSide(shape: ConvShape, direction: Direction, { array, prepare: fur
 function packedConvKernel(
   shape: ConvShape,
   direction: Direction,
-  { label, pixels, to, split, numBases, more, value }: {
+  { label, pixels, finish, split, numBases, more, value }: {
     readonly label: string
     readonly pixels: Pixels
-    /** The name of the result. */
-    readonly to: 'y' | 'dx'
+    readonly finish: Finish
     readonly split: number
     readonly numBases: number
     readonly more: readonly Binding[]
@@ -150,13 +149,13 @@ function packedConvKernel(
   const { summed, computed, to: [height, width], columns, inner } = productOf(shape, direction)
   const plane = height * width
   const channels = computed * attrs.groups
-  const dtypeOfParts = split === 1 ? dtype : 'float32'
   const part = split > 1 ? `part * ${batch * channels * plane}u + ` : ''
   return tiledGemmKernel({
-    label,
+    label: `${label}${finish.label}`,
     target,
     dtype,
-    bindings: [{ name: pixels.array, dtype }, { name: 'w', dtype: 'float32', width: 4 }, { name: to, dtype: dtypeOfParts, access: 'read_write' }, ...more],
+    bindings: [{ name: pixels.array, dtype }, { name: 'w', dtype: 'float32', width: 4 }, ...more, ...finish.bindings],
+    declarations: finish.declarations,
     rows: computed,
     columns,
     inner,
@@ -164,17 +163,19 @@ function packedConvKernel(
     split,
     a: packedSide(shape, direction, numBases),
     b: pixelSide(shape, direction, pixels),
-    store: `let sample = ${perSample ? 'zn' : `n / ${plane}u`}; let o = g * ${computed}u + m; ${to}[${part}(sample * ${channels}u + o) * ${plane}u + n % ${plane}u] = ${stored(value, dtypeOfParts, target)};`,
+    store: `let sample = ${perSample ? 'zn' : `n / ${plane}u`}; let o = g * ${computed}u + m; ${finish.store(value, `${part}(sample * ${channels}u + o) * ${plane}u + n % ${plane}u`)}`,
     cut: cutOf(computed, columns, summed),
   })
 }
 
 /**
- * Bindings: x, w (packed in `tiledOrder`, forward), y, bias where there is one. With `numBases` w holds bases, and pi follows y:
- * the kernels are mixed as they are loaded, and never stored. With `split` y is float32, [split, N, O, P, Q].
+ * Bindings: x, w (packed in `tiledOrder`, forward), bias where there is one, and y or what `finish` has. With `numBases` w holds
+ * bases, and pi follows it: the kernels are mixed as they are loaded, and never stored. With `split` y is float32,
+ * [split, N, O, P, Q].
  */
-export function convTiledKernel(shape: ConvShape, bias: Bias, { numBases = 0, split = 1 }: { readonly numBases?: number; readonly split?: number } = {}): Kernel {
+export function convTiledKernel(shape: ConvShape, bias: Bias, options: { readonly numBases?: number; readonly split?: number; readonly finish?: Finish | undefined } = {}): Kernel {
   const { target, dtype, outChannels, attrs } = shape
+  const { numBases = 0, split = 1, finish = storing(split === 1 ? dtype : 'float32', target) } = options
   const { stride, padding, dilation } = attrs
   const biasOf = loaded(bias === 'channel' ? 'bias[o]' : `bias[sample * ${outChannels}u + o]`, dtype, target)
   return packedConvKernel(shape, 'forward', {
@@ -184,7 +185,7 @@ export function convTiledKernel(shape: ConvShape, bias: Bias, { numBases = 0, sp
       prepare: (j) => `let y${j} = rowB${j} * ${stride[0]} - ${padding[0]}; let x${j} = columnB${j} * ${stride[1]} - ${padding[2]};`,
       place: (j, r, s) => ({ h: `(y${j} + ${r} * ${dilation[0]})`, w: `(x${j} + ${s} * ${dilation[1]})`, ok: [] }),
     },
-    to: 'y',
+    finish,
     split,
     numBases,
     more: [...(numBases === 0 ? [] : reads(dtype, 'pi')), ...biasBinding(bias, dtype)],
@@ -192,8 +193,8 @@ export function convTiledKernel(shape: ConvShape, bias: Bias, { numBases = 0, sp
   })
 }
 
-/** Bindings: dy, w (packed in `tiledOrder`, backward), dx (float32, [split, N, I, H, W] with `split`). */
-export function inputGradTiledKernel(shape: ConvShape, split: number = 1): Kernel {
+/** Bindings: dy, w (packed in `tiledOrder`, backward), and dx (named y; float32, [split, N, I, H, W] with `split`) or what `finish` has. */
+export function inputGradTiledKernel(shape: ConvShape, split: number = 1, finish: Finish = storing(split === 1 ? shape.dtype : 'float32', shape.target)): Kernel {
   const { stride: [sh, sw], padding: [top, , left], dilation: [dh, dw] } = shape.attrs
   return packedConvKernel(shape, 'backward', {
     label: 'conv2dInputGrad tiled',
@@ -206,7 +207,7 @@ export function inputGradTiledKernel(shape: ConvShape, split: number = 1): Kerne
         return { h: sh > 1 ? `(${rows} / ${sh})` : rows, w: sw > 1 ? `(${cols} / ${sw})` : cols, ok: [`(${rows} >= 0)`, `(${cols} >= 0)`, ...integral] }
       },
     },
-    to: 'dx',
+    finish,
     split,
     numBases: 0,
     more: [],

@@ -2,7 +2,7 @@
 // again. Neither looks at what the n elements of a kernel mean.
 
 import type { DType } from '@dynconv/core'
-import { combineLanes, itemKernel, type Kernel, lanesFor, loaded, reads, rowKernel, sharedLanes, stored, type Target, writes } from '../wgsl/kernel.ts'
+import { itemKernel, type Kernel, loaded, stored, type Target } from '../wgsl/kernel.ts'
 
 /** B samples, K bases, n elements of a kernel. */
 export interface Mixture {
@@ -93,22 +93,5 @@ export function contractKernel(mixture: Mixture, samples: { readonly first: numb
     ${list(numBases, (k) => `parts[((b + ${samples.first}u) * ${numBases}u + ${k}u) * ${parts}u + item] = t${k};`)}
   }
   ${eachColumn((c) => `if (ok${c}) { ${list(numBases, (k) => `dBases[i${c} + ${k * length}u] ${samples.add ? '+=' : '='} d${k}_${c};`)} }`)}`,
-  })
-}
-
-/** y[r] = sum over i of parts[r, i], and of its numbers y's dtype. Bindings: parts (float32), y. */
-export function sumRowsKernel(target: Target, dtype: DType, rows: number, size: number): Kernel {
-  const lanes = lanesFor(target, size)
-  return rowKernel({
-    label: 'sumRows',
-    target,
-    bindings: [...reads('float32', 'parts'), ...writes(dtype, 'y')],
-    declarations: sharedLanes('lanes', 'f32', lanes),
-    rows,
-    lanes,
-    body: `  var sum = 0.0;
-  for (var i = first; i < ${size}u; i += ${lanes}u) { sum += parts[row * ${size}u + i]; }
-${combineLanes(target, 'sum', 'lanes', lanes, (a, b) => `${a} + ${b}`)}
-  ${lanes === 1 ? '' : 'if (lane == 0u) '}{ y[row] = ${stored('sum', dtype, target)}; }`,
   })
 }

@@ -310,11 +310,11 @@ test('a convolution in registers: 1 x 1, its text short enough to read', () => {
         xi += 4;
         wi += 1u;
       }
-      let out = i32(n * 4u + g * 4u + quad * 4u) * 4 + (0 + y0 * 1) * 2 + 0 + x0 * 1;
-      { y[out + 0] = a0_0_0.x; y[out + 1] = a0_1_0.x; }
-      { y[out + 4] = a0_0_0.y; y[out + 5] = a0_1_0.y; }
-      { y[out + 8] = a0_0_0.z; y[out + 9] = a0_1_0.z; }
-      { y[out + 12] = a0_0_0.w; y[out + 13] = a0_1_0.w; }
+      let out = (n * 4u + g * 4u + quad * 4u) * 4u + u32((0 + y0 * 1) * 2 + 0 + x0 * 1);
+      { y[out + 0u] = a0_0_0.x; y[out + 1u] = a0_1_0.x; }
+      { y[out + 4u] = a0_0_0.y; y[out + 5u] = a0_1_0.y; }
+      { y[out + 8u] = a0_0_0.z; y[out + 9u] = a0_1_0.z; }
+      { y[out + 12u] = a0_0_0.w; y[out + 13u] = a0_1_0.w; }
     }
     "
   `)

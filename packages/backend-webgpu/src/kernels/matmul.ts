@@ -87,7 +87,7 @@ function matmulPlainKernel({ target, dtype, a, b, shape, inner }: Product, finis
   ]
   const stores = each((i, j) => {
     return [0, 1, 2, 3]
-      .map((c) => `if (m0 + ${i} < ${rows} && n0 + ${j * 4 + c} < ${columns}) { ${finish.store(`c${i}_${j}.${'xyzw'[c]}`, `u32(to + ${i * columns + j * 4 + c})`)} }`)
+      .map((c) => `if (m0 + ${i} < ${rows} && n0 + ${j * 4 + c} < ${columns}) { ${finish.store(`c${i}_${j}.${'xyzw'[c]}`, `to + ${i * columns + j * 4 + c}u`)} }`)
       .join('\n  ')
   })
   return itemKernel({
@@ -106,7 +106,7 @@ function matmulPlainKernel({ target, dtype, a, b, shape, inner }: Product, finis
   ${each((i, j) => `var c${i}_${j} = vec4<f32>(0.0);`).join(' ')}
 ${whole > 0 ? `  for (var k = 0; k < ${whole}; k += ${unroll}) {\n${steps}\n  }` : ''}
 ${rest}
-  let to = i32(z) * ${rows * columns} + m0 * ${columns} + n0;
+  let to = z * ${rows * columns}u + u32(m0 * ${columns} + n0);
   ${stores.join('\n  ')}`,
   })
 }

@@ -24,7 +24,7 @@
 //   P  [z, 16, D, T4]        products
 //   X  [z, 16, T, C]         patches and tiles of dy, for dw
 
-import { itemKernel, type Kernel, loaded, range, reads, stored, type Target, writes } from '../wgsl/kernel.ts'
+import { type Finish, itemKernel, type Kernel, loaded, range, reads, stored, storing, type Target, writes } from '../wgsl/kernel.ts'
 import { type Bias, biasBinding, type ConvShape, weightSize } from './convShape.ts'
 import type { Direction } from './convDirect.ts'
 
@@ -245,8 +245,8 @@ export function transformImagesKernel(grid: TileGrid, { channels, size, first = 
   })
 }
 
-/** y from its products, of which there are `parts` to be added up. Bindings: p, y, bias where there is one. */
-export function winogradOutputKernel(grid: TileGrid, channels: number, [height, width]: readonly [number, number], bias: Bias, parts: number = 1): Kernel {
+/** y from its products, of which there are `parts` to be added up. Bindings: p, bias where there is one, and y or what `finish` has. */
+export function winogradOutputKernel(grid: TileGrid, channels: number, [height, width]: readonly [number, number], bias: Bias, parts: number = 1, finish: Finish = storing(grid.dtype, grid.target)): Kernel {
   const { target, dtype, batch, rows, columns } = grid
   const { side } = grid
   const patch = range(side + 2)
@@ -256,22 +256,23 @@ export function winogradOutputKernel(grid: TileGrid, channels: number, [height, 
   const stores = elements.flatMap((line, r) =>
     line.map((value, q) => {
       const guards = [...(r && height % side ? [`row + ${r} < ${height}`] : []), ...(q && width % side ? [`column + ${q} < ${width}`] : [])]
-      const store = `y[at + ${r * width + q}] = ${stored(`${value}${added}`, dtype, target)};`
+      const store = finish.store(`${value}${added}`, `at + ${r * width + q}u`)
       return guards.length ? `if (${guards.join(' && ')}) { ${store} }` : store
     }),
   )
   const size = tileCounts(grid).arrays * patch.length ** 2 * apart
   const product = (at: number): string => range(parts).map((part) => `p[origin + ${part * size + at}u]`).join(' + ')
   return itemKernel({
-    label: 'winograd output',
+    label: `winograd output${finish.label}`,
     target,
-    bindings: [...reads('float32', 'p'), ...writes(dtype, 'y'), ...biasBinding(bias, dtype)],
+    bindings: [...reads('float32', 'p'), ...biasBinding(bias, dtype), ...finish.bindings],
+    declarations: finish.declarations,
     count: batch * channels * rows * columns,
     body: `  ${tileOf(grid, channels, 'tile')}
   let origin = ${to};
   ${patch.flatMap((r) => patch.map((q) => `let p${r}_${q} = ${product((r * patch.length + q) * apart)};`)).join('\n  ')}
   ${code}
-  let at = i32(n * ${channels}u + c) * ${height * width} + row * ${width} + column;
+  let at = (n * ${channels}u + c) * ${height * width}u + u32(row * ${width} + column);
   ${stores.join('\n  ')}`,
   })
 }

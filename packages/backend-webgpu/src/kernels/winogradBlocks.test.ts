@@ -92,7 +92,7 @@ test('patches and outputs: a tile and four channels an invocation, eight tiles b
   expect(patches.code).toContain('let to = (z * 3u + tileAt / 4u) * 128u + quad * 4u + tileAt % 4u;')
   expect(patchesSize(odd, 8, { fours: 1, quads: 1 })).toBe(3 * 128)
   const output = blockedOutputKernel(odd, 8, [3, 5], 'channel').code
-  expect(output).toContain('if ((row + 1 < 3) & (column + 1 < 5)) { y[at + 6] = y1_1.x; y[at + 21] = y1_1.y; y[at + 36] = y1_1.z; y[at + 51] = y1_1.w; }')
+  expect(output).toContain('if ((row + 1 < 3) & (column + 1 < 5)) { y[at + 6u] = y1_1.x; y[at + 21u] = y1_1.y; y[at + 36u] = y1_1.z; y[at + 51u] = y1_1.w; }')
   expect(output).toContain('let added = vec4<f32>(bias[biasAt + 0u], bias[biasAt + 1u], bias[biasAt + 2u], bias[biasAt + 3u]);')
 })
 

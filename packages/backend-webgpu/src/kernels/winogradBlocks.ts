@@ -18,7 +18,7 @@
 // Mixing. Kernels mixed for each sample are dear to store and to load again, where few tiles use them. An invocation may take
 // several samples instead: for four channels it loads the bases of its kernels once, and mixes them in registers for each sample.
 
-import { fold, itemKernel, kernel, type Kernel, range, reads, type Target } from '../wgsl/kernel.ts'
+import { type Finish, fold, itemKernel, kernel, type Kernel, range, reads, storing, type Target } from '../wgsl/kernel.ts'
 import { type Direction, unrollLimit } from './convDirect.ts'
 import { type Bias, biasBinding, type ConvShape } from './convShape.ts'
 import {
@@ -312,8 +312,8 @@ export function blockedProductsKernel(grid: TileGrid, summed: number, computed: 
   })
 }
 
-/** y in float32 from its products. Bindings: p, y, bias where there is one. */
-export function blockedOutputKernel(grid: TileGrid, channels: number, [height, width]: readonly [number, number], bias: Bias): Kernel {
+/** y in float32 from its products. Bindings: p, bias where there is one, and y or what `finish` has. */
+export function blockedOutputKernel(grid: TileGrid, channels: number, [height, width]: readonly [number, number], bias: Bias, finish: Finish = storing('float32', grid.target)): Kernel {
   const { tiles } = tileCounts(grid)
   const wide = channels / 4
   const plane = height * width
@@ -324,26 +324,27 @@ export function blockedOutputKernel(grid: TileGrid, channels: number, [height, w
   const stores = elements.flatMap((line, r) =>
     line.map((value, q) => {
       const guards = [...(r && height % grid.side ? [`(row + ${r} < ${height})`] : []), ...(q && width % grid.side ? [`(column + ${q} < ${width})`] : [])]
-      const lines = four.map((c) => `y[at + ${c * plane + r * width + q}] = y${r}_${q}.${'xyzw'[c]};`).join(' ')
+      const lines = four.map((c) => finish.store(`y${r}_${q}.${'xyzw'[c]}`, `at + ${c * plane + r * width + q}u`)).join(' ')
       return `let y${r}_${q} = ${value}${added}; ${guards.length ? `if (${guards.join(' & ')}) { ${lines} }` : lines}`
     }),
   )
   const biasAt = bias === 'channel' ? 'quad * 4u' : `n * ${channels}u + quad * 4u`
   return itemKernel({
-    label: 'winograd output',
+    label: `winograd output${finish.label}`,
     target: grid.target,
     bindings: [
       { name: 'p', dtype: 'float32', width: 4 },
-      { name: 'y', dtype: 'float32', access: 'read_write' },
       ...biasBinding(bias, 'float32'),
+      ...finish.bindings,
     ],
+    declarations: finish.declarations,
     count,
     body: `  ${place}
   ${bias === 'none' ? '' : `let biasAt = ${biasAt}; let added = vec4<f32>(${four.map((c) => `bias[biasAt + ${c}u]`).join(', ')});`}
   let origin = (z * ${tiles}u + tileAt) * ${patch.length ** 2 * wide}u + quad;
   ${patch.flatMap((r) => patch.map((q) => `let p${r}_${q} = p[origin + ${(r * patch.length + q) * wide}u];`)).join('\n  ')}
   ${code}
-  let at = i32(n * ${channels}u + quad * 4u) * ${plane} + row * ${width} + column;
+  let at = (n * ${channels}u + quad * 4u) * ${plane}u + u32(row * ${width} + column);
   ${stores.join('\n  ')}`,
   })
 }

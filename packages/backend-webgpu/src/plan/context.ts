@@ -50,7 +50,7 @@ export class Context {
   }
 
   /** Lowers a node by `lower`. */
-  node(node: Node, lower: (inputs: readonly Operand[], outputs: readonly StaticType[]) => Operand | readonly Operand[]): void {
+  node(node: Pick<Node, 'op' | 'inputs' | 'outputs'>, lower: (inputs: readonly Operand[], outputs: readonly StaticType[]) => Operand | readonly Operand[]): void {
     this.#fusion.nextNode()
     const inputs = node.inputs.map((id) => this.operand(id))
     const types = node.outputs.map((id) => this.typeOf(id))
@@ -99,9 +99,9 @@ export class Context {
   }
 
   /** The result of a kernel with one output; what is done to its elements afterwards may become a part of it. */
-  rooted(name: string, { dtype, shape }: StaticType, inputs: readonly Value[], kernel: Root['kernel']): Operand {
+  rooted(name: string, { dtype, shape }: StaticType, inputs: readonly Value[], kernel: Root['kernel'], alike: boolean = false): Operand {
     if (sizeOf(shape) === 0) return this.tensor(dtype, shape)
-    const lazy = this.#fusion.addRoot(name, { inputs, kernel }, dtype, shape)
+    const lazy = this.#fusion.addRoot(name, { inputs, kernel, alike }, dtype, shape)
     this.#held.push(lazy)
     return lazy
   }

@@ -9,7 +9,7 @@
 import { type DType, GraphError, sameShape, sizeOf, type StaticShape } from '@dynconv/core'
 import { type Argument, elementwiseKernel, type Expression, finishing, type Member, root } from '../kernels/elementwise.ts'
 import type { Finish, Kernel } from '../wgsl/kernel.ts'
-import { broadcastLayout } from '../wgsl/views.ts'
+import { broadcastLayout, denseLayout, isDense } from '../wgsl/views.ts'
 import type { ProgramBuilder, Value } from './program.ts'
 
 /** A number known when the program is made. */
@@ -50,6 +50,12 @@ export interface Group {
 
 /** A kernel whose elements others go on from. */
 export interface Root {
+  /**
+   * Whether an element must be found where the result's is: convolutions compute it without knowing its coordinates. Others find
+   * those out for each element.
+   */
+  readonly alike?: boolean
+
   /** What it binds before what `finish` binds. */
   readonly inputs: readonly Value[]
   readonly kernel: (finish?: Finish) => Kernel
@@ -92,6 +98,10 @@ export class Fusion {
   add(name: string, expression: Expression, operands: readonly Operand[], dtype: DType, shape: StaticShape, held: boolean): Lazy {
     const result: Lazy = { dtype, shape, uses: held ? 1 : 0, held, group: undefined, index: -1, value: undefined }
     const group = this.#groupFor(operands, shape)
+    if (!takesAll(group, operands)) {
+      this.#keepAndClose(group, operands)
+      return this.add(name, expression, operands, dtype, shape, held)
+    }
     const inputsBefore = group.inputs.length
     const args = operands.map((operand): Argument => {
       if (isScalar(operand)) return { kind: 'scalar', value: operand.scalar, dtype: operand.dtype }
@@ -167,7 +177,8 @@ export class Fusion {
     if (!first) return fresh()
     for (const other of others) {
       const count = first.members.length + other.members.length
-      if ((first.root && other.root) || count >= maxMembers || this.#bindings(first) + this.#bindings(other) >= this.#builder.target.maxBindings) this.#keepAndClose(other, operands)
+      const apart = (first.root && other.root) || !takesAll(first, other.inputs) || !takesAll(other, first.inputs)
+      if (apart || count >= maxMembers || this.#bindings(first) + this.#bindings(other) >= this.#builder.target.maxBindings) this.#keepAndClose(other, operands)
       else this.#merge(first, other)
     }
     if (first.members.length < maxMembers) return first
@@ -229,6 +240,16 @@ export class Fusion {
     const kernel = kernelOfRoot ? kernelOfRoot.kernel(members.length > 1 ? finishing(whole) : undefined) : elementwiseKernel(whole)
     this.#builder.dispatch(kernel, [...(kernelOfRoot?.inputs ?? []), ...inputs, ...values].map((v) => v.buffer))
   }
+}
+
+// Whether a group's root, if it has one, can go on to these operands.
+function takesAll({ root, shape }: Group, operands: readonly Operand[]): boolean {
+  if (!root?.alike) return true
+  return operands.every((operand) => {
+    if (isScalar(operand)) return true
+    const layout = isLazy(operand) ? denseLayout(operand.shape) : operand.layout
+    return sizeOf(layout.shape) === 1 || layout.strides.every((stride) => stride === 0) || (sameShape(layout.shape, shape) && isDense(layout))
+  })
 }
 
 // The place of a value, stretched to the group's shape, among the group's inputs.

@@ -1,4 +1,4 @@
-import { batchNorm, dynamicConv2d, gradients, GraphBuilder, ops, trace, type Tensor } from '@dynconv/core'
+import { batchNorm, batchNormInference, conv2d, dynamicConv2d, gradients, GraphBuilder, ops, trace, type Tensor } from '@dynconv/core'
 import { expect, test } from 'vitest'
 import type { Target } from '../wgsl/kernel.ts'
 import type { Algorithm } from './choose.ts'
@@ -89,6 +89,36 @@ test('normalisation and activation are one pass after the statistics', () => {
   ])
 })
 
+// conv -> norm by given statistics -> relu, plus an input; parameters are states, which `update` changes if it is given.
+function normalisedSteps(conv: (b: GraphBuilder, x: Tensor) => Tensor, update?: string): readonly string[] {
+  const b = new GraphBuilder(ops)
+  const x = b.input('x', 'float32', [2, 4, 6, 6])
+  const [gamma, beta, mean, variance] = ['gamma', 'beta', 'mean', 'variance'].map((name) => b.readState(name, 'buffer', 'float32', [4]))
+  if (!gamma || !beta || !mean || !variance) throw new Error('four states')
+  if (update) b.writeState(update, 'buffer', 'float32', [4], gamma.mul(2))
+  b.output('y', batchNormInference(conv(b, x), gamma, beta, mean, variance).add(x).relu())
+  const { program } = lower(b.build(), target)
+  return program.steps.slice(program.fixedSteps).map((step) => (step.kind === 'dispatch' ? step.kernel.label : step.kind))
+}
+
+test('a normalisation by given statistics, what is added and the activation are done by the convolution', () => {
+  const weight = (b: GraphBuilder): Tensor => b.readState('w', 'parameter', 'float32', [4, 4, 3, 3])
+  const bases = (b: GraphBuilder): Tensor => b.readState('w', 'parameter', 'float32', [3, 4, 4, 3, 3])
+  const pi = (b: GraphBuilder): Tensor => b.input('pi', 'float32', [2, 3])
+  expect(normalisedSteps((b, x) => conv2d(x, weight(b), { padding: 1 }))).toEqual(['conv2d+add+relu'])
+  expect(normalisedSteps((b, x) => dynamicConv2d(x, bases(b), pi(b), { padding: 1, form: 'kernels' }))).toEqual(['aggregate', 'conv2d+add+relu'])
+  expect(normalisedSteps((b, x) => dynamicConv2d(x, bases(b), pi(b), { padding: 1, form: 'kernels', bias: b.readState('b', 'parameter', 'float32', [3, 4]) }))).toEqual(['matmul', 'mul+add', 'aggregate', 'conv2d+add+relu'])
+  // Where the program itself changes what would be folded, kernels would have to be scaled in every run.
+  expect(normalisedSteps((b, x) => conv2d(x, weight(b), { padding: 1 }), 'gamma')).toEqual(['conv2d', 'mul', 'sub+mul+mul+add+add+relu'])
+  // A kernel of its own is not scaled: it is an input.
+  expect(normalisedSteps((b, x) => conv2d(x, b.input('w', 'float32', [4, 4, 3, 3]), { padding: 1 }))).toEqual(['conv2d', 'sub+mul+mul+add+add+relu'])
+})
+
+test('a convolution does not find out coordinates for what follows it', () => {
+  expect(kernelsOf((x, w, c) => conv2d(x, w).mul(c).relu(), [2, 4, 6, 6], [4, 4, 1, 1], [4, 1, 1])).toEqual(['conv2d', 'mul+relu'])
+  expect(kernelsOf((x, w, c) => conv2d(x, w).mul(c).relu(), [2, 4, 6, 6], [4, 4, 1, 1], [1])).toEqual(['conv2d+mul+relu'])
+})
+
 // The program of a convolution and of its gradients.
 function convSteps(options: LowerOptions, size: number, kind: Target['kind'] = 'software'): readonly string[] {
   const images = { shape: [2, 16, size, size] }
@@ -101,14 +131,13 @@ function convSteps(options: LowerOptions, size: number, kind: Target['kind'] = '
 
 test('the gradient of bases is taken apart transformed, chunk by chunk, where Winograd can', () => {
   const transformedKernelBytes = 16 * 16 * 16 * 4
-  expect(convSteps({}, 8).filter((label) => /winograd|contract|sumRows/.test(label))).toEqual([
+  expect(convSteps({}, 8).filter((label) => /winograd|contract/.test(label))).toEqual([
     'winograd kernels',
     'winograd patches',
     'winograd tiles',
     'winograd gradient products',
     'contract',
     'winograd gradient',
-    'sumRows',
   ])
   const chunked = convSteps({ memoryBudgetBytes: transformedKernelBytes }, 8)
   expect(chunked.filter((label) => label === 'contract')).toHaveLength(2)

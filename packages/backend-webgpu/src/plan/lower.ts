@@ -22,7 +22,8 @@ import { broadcastLayout, denseLayout, permuteLayout, sliceLayout } from '../wgs
 import { constantOperand, Context, type LowerOptions } from './context.ts'
 import { fixedFirst } from './fixed.ts'
 import type { Operand } from './fuse.ts'
-import { convRules } from './lowerConv.ts'
+import { normalisedConvs } from './foldNorms.ts'
+import { convRules, normalisedConv } from './lowerConv.ts'
 import { imageRules } from './lowerImages.ts'
 import type { Program, Value } from './program.ts'
 import type { Rule, Rules } from './rules.ts'
@@ -208,7 +209,16 @@ export function lower(source: Graph, target: Target, options: LowerOptions = {})
     const { dtype, shape } = context.typeOf(state.value)
     context.define(state.value, context.builder.tensor(dtype, shape, { kind: 'state', name: state.name }))
   }
+  const folded = normalisedConvs(graph)
+  const absorbed = new Set<Node>([...folded.values()].map(({ conv }) => conv))
   for (const node of graph.nodes) {
+    if (absorbed.has(node)) continue
+    const both = folded.get(node)
+    if (both) {
+      const { conv, norm } = both
+      context.node({ op: norm.op, inputs: [...conv.inputs, ...norm.inputs.slice(1)], outputs: norm.outputs }, (inputs, outputs) => normalisedConv(context, conv, norm.attrs.epsilon, inputs, outputs))
+      continue
+    }
     // Boundary: the rule is the one of the node's own op; TypeScript cannot relate the two through the union.
     const rule = rules[node.op] as Rule<OpName> | 'decompose'
     if (rule === 'decompose') throw new GraphError(`webgpu: ${node.op} was not decomposed`)

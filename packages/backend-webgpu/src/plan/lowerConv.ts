@@ -1,7 +1,7 @@
 // Convolutions, ordinary and dynamic. A dynamic convolution mixes its kernels once, in one pass over the bases, and is then
 // the same dispatch as an ordinary one, whose kernel pointer moves with the sample.
 
-import { type Conv2dAttrs, GraphError, sizeOf, type StaticType } from '@dynconv/core'
+import { type Conv2dAttrs, GraphError, type NodeOf, sizeOf, type StaticType } from '@dynconv/core'
 import { converted } from '../kernels/elementwise.ts'
 import {
   aggregatePackedKernel,
@@ -18,16 +18,17 @@ import {
 import { type Bias, type ConvShape, perGroup, weightSize } from '../kernels/convShape.ts'
 import { convTiledKernel, filterGradSplit, filterGradTiledKernel, inputGradTiledKernel, mixesOnLoad, tiledOrder, tiledSplit } from '../kernels/convTiled.ts'
 import { filterGradDirectKernel, type GradTile, gradTileFor } from '../kernels/filterGradDirect.ts'
-import { reduceKernel } from '../kernels/reduce.ts'
 import { convPlainKernel, filterGradPlainKernel, inputGradPlainKernel } from '../kernels/convPlain.ts'
-import { aggregateKernel, contractKernel, contractParts, type Mixture, sumRowsKernel } from '../kernels/dynamic.ts'
+import { aggregateKernel, contractKernel, contractParts, type Mixture } from '../kernels/dynamic.ts'
 import { matmulKernel } from '../kernels/matmul.ts'
 import { type TileSide, transformedSize, transformKernelsKernel } from '../kernels/winograd.ts'
 import { sideFor } from '../kernels/winogradBlocks.ts'
+import type { Finish, Kernel } from '../wgsl/kernel.ts'
 import { denseLayout, permuteLayout } from '../wgsl/views.ts'
+import { arithmetic, deviation, sumOver } from './arithmetic.ts'
 import { type Algorithm, algorithmFor, type Pass } from './choose.ts'
 import type { Context } from './context.ts'
-import type { Operand } from './fuse.ts'
+import type { Operand, Root } from './fuse.ts'
 import { type TransformedKernels, winogradConv, winogradFilterGrad, winogradKernelGrad } from './lowerWinograd.ts'
 import type { Rules } from './rules.ts'
 import type { Value } from './program.ts'
@@ -149,61 +150,53 @@ function chosen(context: Context, pass: Pass, shape: ConvShape): Algorithm {
 }
 
 // y = x * w + bias.
-function forward(context: Context, shape: ConvShape, x: Value, weights: Weights, bias: { readonly kind: Bias; readonly value?: Value }, type: StaticType): Value {
-  const y = context.tensor(type.dtype, type.shape)
-  if (sizeOf(type.shape) === 0) return y
+function forward(context: Context, shape: ConvShape, x: Value, weights: Weights, bias: { readonly kind: Bias; readonly value?: Value }, type: StaticType): Operand {
+  if (sizeOf(type.shape) === 0) return context.tensor(type.dtype, type.shape)
   const rest = bias.value ? [bias.value] : []
   const algorithm = chosen(context, 'forward', shape)
   if (algorithm === 'winograd') {
     const side = sideFor(shape, 'forward', weights.mixture?.fixed)
-    winogradConv(context, shape, { direction: 'forward', side, x, kernels: transformedKernels(weights, 'forward', side) }, y, bias)
-    return y
+    return winogradConv(context, shape, { direction: 'forward', side, x, kernels: transformedKernels(weights, 'forward', side) }, type, bias)
   }
   if (algorithm === 'direct') {
     const [rows, columns] = [forwardAxis(shape, 0), forwardAxis(shape, 1)]
     const tile = tileFor(rows, columns, Math.ceil(perGroup(shape)[1] / 4), unrollLimit(shape))
-    context.dispatch(convDirectKernel({ shape, direction: 'forward', rows, columns, tile, bias: bias.kind }), x, weights.packed('forward'), y, ...rest)
-    return y
+    return context.rooted('conv2d', type, [x, weights.packed('forward'), ...rest], (finish) => convDirectKernel({ shape, direction: 'forward', rows, columns, tile, bias: bias.kind, finish }), true)
   }
   if (algorithm === 'plain') {
-    context.dispatch(convPlainKernel(shape, bias.kind), x, weights.dense(), y, ...rest)
-    return y
+    return context.rooted('conv2d', type, [x, weights.dense(), ...rest], (finish) => convPlainKernel(shape, bias.kind, finish), true)
   }
   const { mixture } = weights
   const order = tiledOrder(shape, 'forward')
   const split = tiledSplit(shape, 'forward')
   const numBases = mixture?.fixed && mixesOnLoad(shape, mixture.numBases) ? mixture.numBases : 0
   const operands = mixture && numBases > 0 ? { w: mixture.packed('forward', order), more: [mixture.pi, ...rest] } : { w: weights.packed('forward', order), more: rest }
-  inParts(context, split, y, (to) => context.dispatch(convTiledKernel(shape, bias.kind, { numBases, split }), x, operands.w, to, ...operands.more))
-  return y
+  return inParts(context, 'conv2d', split, type, [x, operands.w, ...operands.more], (finish) => convTiledKernel(shape, bias.kind, { numBases, split, finish }))
 }
 
-function inputGrad(context: Context, shape: ConvShape, dy: Value, weights: Weights, type: StaticType): Value {
-  const dx = context.tensor(type.dtype, type.shape)
-  if (sizeOf(type.shape) === 0) return dx
+function inputGrad(context: Context, shape: ConvShape, dy: Value, weights: Weights, type: StaticType): Operand {
+  if (sizeOf(type.shape) === 0) return context.tensor(type.dtype, type.shape)
   const algorithm = chosen(context, 'inputGrad', shape)
   if (algorithm === 'winograd') {
     const side = sideFor(shape, 'backward', weights.mixture?.fixed)
-    winogradConv(context, shape, { direction: 'backward', side, x: dy, kernels: transformedKernels(weights, 'backward', side) }, dx, { kind: 'none' })
-    return dx
+    return winogradConv(context, shape, { direction: 'backward', side, x: dy, kernels: transformedKernels(weights, 'backward', side) }, type, { kind: 'none' })
   }
-  if (algorithm === 'plain') {
-    context.dispatch(inputGradPlainKernel(shape), dy, weights.dense(), dx)
-    return dx
-  }
+  if (algorithm === 'plain') return context.rooted('conv2dInputGrad', type, [dy, weights.dense()], (finish) => inputGradPlainKernel(shape, finish), true)
   if (algorithm === 'tiled') {
     const split = tiledSplit(shape, 'backward')
     const w = weights.packed('backward', tiledOrder(shape, 'backward'))
-    inParts(context, split, dx, (to) => context.dispatch(inputGradTiledKernel(shape, split), dy, w, to))
-    return dx
+    return inParts(context, 'conv2dInputGrad', split, type, [dy, w], (finish) => inputGradTiledKernel(shape, split, finish))
   }
   const packed = weights.packed('backward')
-  for (const rows of backwardAxes(shape, 0)) {
-    for (const columns of backwardAxes(shape, 1)) {
-      const tile = tileFor(rows, columns, Math.ceil(perGroup(shape)[0] / 4), unrollLimit(shape))
-      context.dispatch(convDirectKernel({ shape, direction: 'backward', rows, columns, tile, bias: 'none' }), dy, packed, dx)
-    }
+  const phases = backwardAxes(shape, 0).flatMap((rows) => backwardAxes(shape, 1).map((columns) => ({ rows, columns })))
+  const kernelOf = ({ rows, columns }: (typeof phases)[number], finish?: Finish): Kernel => {
+    const tile = tileFor(rows, columns, Math.ceil(perGroup(shape)[0] / 4), unrollLimit(shape))
+    return convDirectKernel({ shape, direction: 'backward', rows, columns, tile, bias: 'none', finish })
   }
+  const [only, ...others] = phases
+  if (only && others.length === 0) return context.rooted('conv2dInputGrad', type, [dy, packed], (finish) => kernelOf(only, finish), true)
+  const dx = context.tensor(type.dtype, type.shape)
+  for (const phase of phases) context.dispatch(kernelOf(phase), dy, packed, dx)
   return dx
 }
 
@@ -223,21 +216,21 @@ function filterGrad(context: Context, shape: ConvShape, x: Value, dy: Value, sam
   }
   const split = tile ? directSplit(shape, samples.count, tile) : filterGradSplit(shape, samples.count)
   const kernel = tile ? filterGradDirectKernel(shape, samples, tile, split) : filterGradTiledKernel(shape, samples, split)
-  inParts(context, split, dw, (to) => context.dispatch(kernel, x, dy, to))
+  if (split > 1) return context.dense(sumOfParts(context, kernel, split, type, [x, dy]))
+  context.dispatch(kernel, x, dy, dw)
   return dw
 }
 
-// A dense result that `dispatch` writes, or whose `split` parts in float32 it writes, [split, size], which are then added up.
-function inParts(context: Context, split: number, result: Value, dispatch: (to: Value) => void): void {
-  if (split === 1) {
-    dispatch(result)
-    return
-  }
-  const size = sizeOf(result.layout.shape)
-  const parts = context.tensor('float32', [split, size])
-  dispatch(parts)
-  const layout = denseLayout([split, size])
-  context.dispatch(reduceKernel({ target: context.target, op: 'reduceSum', dtype: 'float32', layout, axes: [0], result: result.dtype }), parts, result)
+// What a kernel computes: all at once, or as the sum of `split` parts.
+function inParts(context: Context, name: string, split: number, type: StaticType, inputs: readonly Value[], kernel: Root['kernel']): Operand {
+  return split === 1 ? context.rooted(name, type, inputs, kernel, true) : sumOfParts(context, kernel(), split, type, inputs)
+}
+
+// The sum of the parts that a kernel computes, [split, size] in float32.
+function sumOfParts(context: Context, kernel: Kernel, split: number, type: StaticType, inputs: readonly Value[]): Operand {
+  const parts = context.tensor('float32', [split, sizeOf(type.shape)])
+  context.dispatch(kernel, ...inputs, parts)
+  return sumOver(context, parts, 0, type)
 }
 
 // Few weights make few invocations: then the batch is cut, so that there is something to do for several cores.
@@ -300,6 +293,40 @@ export const convRules: Pick<Rules, ConvName> = {
   },
 }
 
+/**
+ * A convolution and the normalisation of its result by given statistics (operands: the convolution's, then gamma, beta, mean and
+ * variance), as one convolution with scaled kernels: (w * x + b - mean) s + beta = (s w) * x + (b - mean) s + beta,
+ * s = gamma / sqrt(variance + epsilon).
+ */
+export function normalisedConv(context: Context, { op, attrs }: NodeOf<'conv2d'> | NodeOf<'dynamicConv2d'>, epsilon: number, inputs: readonly Operand[], [output]: readonly StaticType[]): Operand {
+  const type = need(output)
+  const [gamma, beta, mean, variance] = inputs.slice(-4)
+  const [x, ...parameters] = inputs.slice(0, -4)
+  const vector = { dtype: type.dtype, shape: [type.shape[1] ?? 0] }
+  const { add, sub, mul } = arithmetic(context, vector)
+  const s = context.dense(mul(need(gamma), deviation(context, need(variance), epsilon, type)))
+  const w = context.dense(need(parameters[0]))
+  const { shape } = w.layout
+  // The axis of output channels, counted from the end, is the fourth in kernels and bases.
+  const scaled = context.dense(arithmetic(context, { dtype: type.dtype, shape }).mul(w, context.view(s, denseLayout([...vector.shape, 1, 1, 1]))))
+  const images = context.dense(need(x))
+  const of = convShape(context, attrs, images.layout.shape, type.shape, lastTwo(shape), type.dtype, op === 'dynamicConv2d')
+  context.notes.add('batch normalisation by given statistics: in the convolution before it')
+  if (op === 'conv2d') {
+    const bias = parameters[1]
+    const shift = bias ? add(mul(sub(bias, need(mean)), s), need(beta)) : sub(need(beta), mul(need(mean), s))
+    return forward(context, of, images, shared(context, of, scaled), { kind: 'channel', value: context.dense(shift) }, type)
+  }
+  const pi = context.dense(need(parameters[1]))
+  const shift = context.dense(sub(need(beta), mul(need(mean), s)))
+  const kernels = mixed(context, of, scaled, pi)
+  const bias = parameters[2]
+  if (!bias) return forward(context, of, images, kernels, { kind: 'channel', value: shift }, type)
+  const mixture = product(context, pi, context.dense(bias), of.batch, mixtureOf(of, scaled).numBases, of.outChannels)
+  const each = arithmetic(context, { dtype: type.dtype, shape: mixture.layout.shape })
+  return forward(context, of, images, kernels, { kind: 'sample', value: context.dense(each.add(each.mul(mixture, s), shift)) }, type)
+}
+
 function mixtureOf({ target, dtype, batch, ...shape }: ConvShape, bases: Value): Mixture {
   return { target, dtype, batch, numBases: bases.layout.shape[0] ?? 1, size: weightSize({ target, dtype, batch, ...shape }) }
 }
@@ -314,7 +341,7 @@ function kernelGrad(
   piType: StaticType,
 ): readonly Operand[] {
   const mixture = mixtureOf(shape, bases)
-  const { target, dtype, batch, numBases, size } = mixture
+  const { dtype, batch, numBases, size } = mixture
   if (numBases > maxRegisterBases) return manyBases(context, shape, { x, dy, bases, pi }, basesType, piType)
   if (algorithmFor('filterGrad', shape, context.preferences) === 'winograd') {
     chosen(context, 'filterGrad', shape)
@@ -324,13 +351,13 @@ function kernelGrad(
   }
   const parts = contractParts(mixture)
   const dBases = context.tensor('float32', basesType.shape)
-  const dPiParts = context.tensor('float32', [batch, numBases, parts])
+  const dPiParts = context.tensor('float32', [batch * numBases, parts])
   for (let start = 0; start < batch; start += chunk) {
     const samples = { first: start, count: Math.min(chunk, batch - start) }
     const dKernels = filterGrad(context, shape, x, dy, samples, { dtype, shape: [samples.count, size] })
     context.dispatch(contractKernel(mixture, { ...samples, add: start > 0 }), dKernels, pi, bases, dBases, dPiParts)
   }
-  const dPi = context.result(piType, [dPiParts], () => sumRowsKernel(target, dtype, batch * numBases, parts))
+  const dPi = sumOver(context, dPiParts, 1, piType)
   if (dtype === 'float32') return [dBases, dPi]
   return [context.elementwise('cast', converted(dtype), [dBases], dtype, basesType.shape), dPi]
 }

@@ -1,12 +1,11 @@
 // Pools, norms and resampling.
 
 import { GraphError, type OpAttrs, sizeOf, type StaticShape, type StaticType } from '@dynconv/core'
-import { expressions } from '../kernels/elementwise.ts'
 import { channelGradientsKernel, channelStatisticsKernel, type NormShape, planeGradientsKernel, planeStatisticsKernel } from '../kernels/norm.ts'
 import { avgPoolGradKernel, avgPoolKernel, maxPoolGradKernel, maxPoolKernel, type PoolShape } from '../kernels/pool.ts'
 import { axisTable, resizeGradKernel, resizeKernel, type ResizeShape, reverseTable } from '../kernels/resize.ts'
-import { denseLayout } from '../wgsl/views.ts'
 import type { Context } from './context.ts'
+import { arithmetic, deviation, perChannel } from './arithmetic.ts'
 import type { Lazy, Operand } from './fuse.ts'
 import type { Rules } from './rules.ts'
 import type { Value } from './program.ts'
@@ -39,27 +38,6 @@ function planes(context: Context, dtype: StaticType['dtype'], x: StaticShape, y:
 function normShape(context: Context, { dtype, layout: { shape } }: Value): NormShape {
   const [batch = 0, channels = 0, ...spatial] = shape
   return { target: context.target, dtype, batch, channels, pixels: sizeOf(spatial) }
-}
-
-// [C] as [C, 1, ...], which stretches over x.
-function perChannel(context: Context, vector: Operand, x: StaticShape): Operand {
-  const shape = [x[1] ?? 0, ...x.slice(2).map(() => 1)]
-  return 'scalar' in vector ? { ...vector, shape } : context.view(context.dense(vector), denseLayout(shape))
-}
-
-// Elementwise arithmetic on tensors of one shape, for formulas.
-function arithmetic(context: Context, { dtype, shape }: StaticType) {
-  const op =
-    (name: 'add' | 'sub' | 'mul') =>
-    (a: Operand, b: Operand): Lazy =>
-      context.elementwise(name, expressions[name], [a, b], dtype, shape)
-  return { add: op('add'), sub: op('sub'), mul: op('mul') }
-}
-
-// 1 / sqrt(variance + epsilon) per channel.
-function deviation(context: Context, variance: Operand, epsilon: number, { dtype, shape: [, channels = 0] }: StaticType): Lazy {
-  const sum = context.elementwise('add', expressions.add, [variance, { scalar: epsilon, dtype, shape: [] }], dtype, [channels])
-  return context.elementwise('rsqrt', expressions.rsqrt, [sum], dtype, [channels])
 }
 
 interface NormInputs {

@@ -3,7 +3,7 @@
 import type { StaticType } from '@dynconv/core'
 import type { Direction } from '../kernels/convDirect.ts'
 import type { Bias, ConvShape } from '../kernels/convShape.ts'
-import { contractKernel, contractParts, sumRowsKernel } from '../kernels/dynamic.ts'
+import { contractKernel, contractParts } from '../kernels/dynamic.ts'
 import { type PackedProduct, packedProductKernel, packedSplit } from '../kernels/registerGemm.ts'
 import { maxSharedQuads, mixedProductsKernel, mixedSplit, packedTiledKernel, packedTiledSplit } from '../kernels/tiledGemm.ts'
 import {
@@ -20,7 +20,9 @@ import {
   winogradOutputKernel,
 } from '../kernels/winograd.ts'
 import { blockedOutputKernel, blockedPatchesKernel, blockedProductsKernel, blocksFor, patchesSize, productsOf } from '../kernels/winogradBlocks.ts'
+import { sumOver } from './arithmetic.ts'
 import type { Context } from './context.ts'
+import type { Operand } from './fuse.ts'
 import type { Value } from './program.ts'
 
 // From how many invocations on a software adapter's threads share the work evenly.
@@ -51,14 +53,14 @@ export interface TransformedKernels {
   readonly mixture?: { readonly u: () => Value; readonly pi: Value; readonly numBases: number } | undefined
 }
 
-/** y = x * w + bias, or dx from dy, into `y`. */
+/** y = x * w + bias, or dx from dy. */
 export function winogradConv(
   context: Context,
   shape: ConvShape,
   { direction, side, x, kernels }: { readonly direction: Direction; readonly side: TileSide; readonly x: Value; readonly kernels: TransformedKernels },
-  y: Value,
+  type: StaticType,
   bias: { readonly kind: Bias; readonly value?: Value },
-): void {
+): Operand {
   const [summed, computed] = winogradChannels(shape, direction)
   const [from, to] = direction === 'forward' ? [shape.inSize, shape.outSize] : [shape.outSize, shape.inSize]
   const [top, , left] = shape.attrs.padding
@@ -75,14 +77,13 @@ export function winogradConv(
     context.dispatch(blockedPatchesKernel(grid, images, blocks), x, v)
     const p = context.tensor('float32', [arrays, pointsOf(side), tiles, computed])
     context.dispatch(blockedProductsKernel(grid, summed, computed, blocks, mixture?.numBases), u, v, p, ...(mixture ? [mixture.pi] : []))
-    context.dispatch(blockedOutputKernel(grid, computed, to, bias.kind), p, y, ...rest)
-    return
+    return context.rooted('winograd', type, [p, ...rest], (finish) => blockedOutputKernel(grid, computed, to, bias.kind, finish), true)
   }
   const v = transformed(context, grid, images, x, 'tile')
   const points = pointsOf(side)
   const size = { label: 'winograd products', batches: points * arrays, rows: computed, columns: tiles, inner: summed }
   const { value: p, split } = cardProducts(context, kernels, v, size, { points, samples: arrays })
-  context.dispatch(winogradOutputKernel(grid, computed, to, bias.kind, split), p, y, ...rest)
+  return context.rooted('winograd', type, [p, ...rest], (finish) => winogradOutputKernel(grid, computed, to, bias.kind, split, finish), true)
 }
 
 // The most vec4s of a sample's tiles with which kernels are mixed as they are loaded: what one workgroup takes.
@@ -154,13 +155,13 @@ export interface MixedGradient {
  * dBases and dpi, taken apart in the transformed domain: dW = G^T dU G makes <dW, W> = <dU, G W G^T>, and the sum over samples
  * of pi dU is transformed back once a basis.
  */
-export function winogradKernelGrad(context: Context, shape: ConvShape, { x, dy, pi, u, numBases, chunk }: MixedGradient, bases: StaticType, piType: StaticType): readonly Value[] {
+export function winogradKernelGrad(context: Context, shape: ConvShape, { x, dy, pi, u, numBases, chunk }: MixedGradient, bases: StaticType, piType: StaticType): readonly Operand[] {
   const { target, dtype, batch } = shape
   const size = transformedSize(shape, 'forward', 2)
   const mixture = { target, dtype, batch, numBases, size }
   const parts = contractParts(mixture)
   const sums = context.tensor('float32', [numBases, size])
-  const dPiParts = context.tensor('float32', [batch, numBases, parts])
+  const dPiParts = context.tensor('float32', [batch * numBases, parts])
   for (let first = 0; first < batch; first += chunk) {
     const samples = { first, count: Math.min(chunk, batch - first) }
     const gradient = transformedGradient(context, shape, x, dy, samples)
@@ -168,5 +169,5 @@ export function winogradKernelGrad(context: Context, shape: ConvShape, { x, dy, 
   }
   const dBases = context.tensor(bases.dtype, bases.shape)
   context.dispatch(kernelGradientKernel(shape, numBases, 1), sums, dBases)
-  return [dBases, context.result(piType, [dPiParts], () => sumRowsKernel(target, dtype, batch * numBases, parts))]
+  return [dBases, sumOver(context, dPiParts, 1, piType)]
 }

@@ -75,6 +75,13 @@ export function roots(graph: Graph): readonly ValueId[] {
   return [...graph.outputs.map((o) => o.value), ...updates]
 }
 
+/** The values that depend only on constants and on states that the graph does not write. */
+export function frozenValues(graph: Graph): ReadonlySet<ValueId> {
+  const frozen = new Set(graph.states.flatMap((s) => (s.update === undefined ? [s.value] : [])))
+  for (const node of graph.nodes) if (node.inputs.every((id) => frozen.has(id))) node.outputs.forEach((id) => frozen.add(id))
+  return frozen
+}
+
 /** How many nodes read each value (roots count once more each). */
 export function useCounts(graph: Graph): ReadonlyMap<ValueId, number> {
   const counts = new Map<ValueId, number>()
