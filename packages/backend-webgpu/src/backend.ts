@@ -19,7 +19,7 @@ import {
   staticShape,
   typeOf,
 } from '@dynconv/core'
-import { type Device, type DeviceOptions, requestDevice } from './device.ts'
+import { deviceInfo, type DeviceOptions, requestDevice } from './device.ts'
 import { Engine, type KernelOptions } from './engine.ts'
 import { WebGpuExecutable } from './executable.ts'
 import type { Algorithm, OpenChoice, Preferences } from './plan/choose.ts'
@@ -47,7 +47,7 @@ export interface WebGpuOptions extends DeviceOptions, KernelOptions {
  */
 export async function webgpu(options: WebGpuOptions = {}): Promise<Backend> {
   const { device } = options
-  const found: Device = device ? { device, info: device.adapterInfo } : await requestDevice(options)
+  const found = device ? deviceInfo(device) : await requestDevice(options)
   return new WebGpuBackend(new Engine(found, options.probe && !options.tuning ? { ...options, tuning: new Map() } : options))
 }
 

@@ -1,8 +1,8 @@
 import { BackendUnavailableError } from '@dynconv/core'
 import { afterEach, expect, test, vi } from 'vitest'
 import { webgpu } from './backend.ts'
-import { describe, requestDevice } from './device.ts'
-import { kindOf } from './engine.ts'
+import { describe, deviceInfo, requestDevice } from './device.ts'
+import { Engine, kindOf } from './engine.ts'
 import { mockDevice } from './testing/mockDevice.ts'
 
 afterEach(() => void vi.unstubAllGlobals())
@@ -50,6 +50,16 @@ test('a device is asked for with what the adapter has: its limits, and the featu
     requiredFeatures: ['shader-f16'],
     requiredLimits: { maxBufferSize: 1, maxStorageBufferBindingSize: 2, maxStorageBuffersPerShaderStage: 10, maxComputeWorkgroupStorageSize: 4, maxComputeInvocationsPerWorkgroup: 5, maxComputeWorkgroupSizeX: 6 },
   })
+})
+
+test('what the shading language can is known of a device that is given back as well', async () => {
+  const { device } = mockDevice({ features: ['subgroups'] })
+  vi.stubGlobal('navigator', { gpu: { requestAdapter: async () => ({ info: {}, limits: {}, features: new Set(), requestDevice: async () => device }), wgslLanguageFeatures: new Set(['subgroup_id']) } })
+  const { device: found } = await requestDevice()
+  vi.stubGlobal('navigator', {})
+  expect(deviceInfo(found).languageFeatures?.has('subgroup_id')).toBe(true)
+  expect(new Engine(deviceInfo(found)).target.subgroups).toBe(true)
+  expect(new Engine(deviceInfo(mockDevice({ features: ['subgroups'] }).device)).target.subgroups).toBe(false)
 })
 
 test('adapters that run on a processor are known by their names', () => {
