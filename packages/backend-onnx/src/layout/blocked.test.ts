@@ -326,6 +326,19 @@ describe('pools', () => {
 })
 
 describe('normalisation', () => {
+  test("a mean over pixels is the engine's average alone, and a sum beside it a multiple of it", async () => {
+    const inputs = [randn([2, 32, 5, 6], 1), randn([32, 32, 3, 3], 2)]
+    const means: TensorFunction = (x, w) => [conv2d(x, w, one).mean([2, 3]), conv2d(x, w, one).mean([2, 3], true)]
+    const counts = opsOf(graphOf(means, inputs))
+    expect([counts.get('nchwc.GlobalAveragePool'), counts.get('Mul'), counts.get('Div')]).toEqual([2, undefined, undefined])
+    const all: TensorFunction = (x, w) => {
+      const y = conv2d(x, w, one)
+      return [y.mean([2, 3]), y.mean([2, 3], true), y.sum([2, 3]).div(7), y.sum([2, 3]).div(x.mean([2, 3]).mul(0).add(30)), y.mean([0, 2, 3])]
+    }
+    expect(opsOf(graphOf(all, inputs)).get('nchwc.GlobalAveragePool')).toBe(2)
+    expect(await difference({ name: 'means', fn: all, inputs, roundings: 9 * 32 + 60 })).toBeUndefined()
+  })
+
   test('the variance keeps its digits where the mean is a thousand deviations', async () => {
     const b = nchwc.block
     const w = { dtype: 'float32', shape: [b, b, 1, 1], data: Float32Array.from({ length: b * b }, (_, i) => Number(i % (b + 1) === 0)) } as const

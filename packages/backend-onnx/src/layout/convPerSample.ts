@@ -79,8 +79,8 @@ export function samplesTogether(c: ConvCase, channels: number): number {
 }
 
 /**
- * Kernels mixed by pi [N, K] from bases [K, n] of any shape: [N, n], or [1, parts, N/parts, n] where parts of the
- * batch are products of their own, one for each thread.
+ * Kernels mixed by pi [N, K] from one of `places` bases [K, n], which lie one after another in a tensor of any shape: [N, n], or
+ * [1, parts, N/parts, n] where parts of the batch are products of their own, one for each thread.
  *
  * The engine gives each thread a part of a product's columns, or one of several products, but samples of a convolution: of one
  * product, half of what a core reads then lies in the cache of another. Where cores do not share a cache (a virtual machine's
@@ -96,11 +96,17 @@ export function samplesTogether(c: ConvCase, channels: number): number {
  *
  * (Pieces of output channels have another way: their parts are of channels.)
  */
-export function mixed(model: ModelBuilder, { pi, count, threads }: Omit<Mixtures, 'bases'>, batch: number, bases: string, numbers: number): string {
+export function mixedAt(model: ModelBuilder, { pi, bases, count, threads }: Mixtures, batch: number, places: number, numbers: number): (place: number) => string {
   const parts = partsFor(threads, batch, leastSamples)
-  if (parts === 1) return model.op('MatMul', [pi, model.reshape(bases, [count, numbers])])
+  const rows = parts === 1 ? pi : model.reshape(pi, [parts, batch / parts, count])
   // The bases have more axes than pi, for the engine would make one product of them else.
-  return model.op('MatMul', [model.reshape(pi, [parts, batch / parts, count]), model.reshape(bases, [1, 1, count, numbers])])
+  const apart = model.reshape(bases, [places, ...(parts === 1 ? [] : [1, 1]), count, numbers])
+  return (place) => model.op('MatMul', [rows, placeOf(model, apart, place)])
+}
+
+/** One place of kernels [places, ...]. */
+export function placeOf(model: ModelBuilder, kernels: string, place: number): string {
+  return model.op('Gather', [kernels, model.int(place)], { axis: 0 })
 }
 
 /** The convolution of `x` (blocked; plain for a stem) by a kernel for every sample, [N, O, I/g, kh, kw] in kernel layout and of any shape. */
@@ -128,7 +134,7 @@ export function convPerSample(model: ModelBuilder, c: ConvCase, x: string, mixtu
   }
   const samples = samplesTogether(c, channels)
   // Parts of each piece's channels, each a product of its own and the convolutions of a part of the groups, so that threads use
-  // what they have mixed (see `mixed`). The images stand there for each part. Four layers of 512@7 batch 8 with two threads take
+  // what they have mixed (see `mixedAt`). The images stand there for each part. Four layers of 512@7 batch 8 with two threads take
   // 44 ms whether the cores share a cache or not; by one product 41 and 110, by halves of the batch 46 and 53.
   const shares = partsFor(mixtures.threads, channels / block)
   const share = channels / shares

@@ -53,6 +53,7 @@ function pooled<K extends 'maxPool2d' | 'avgPool2d'>(node: NodeOf<K>, ctx: Conte
 
 /** Lowers `node` on blocked values, if it can be. */
 export function lowerBlocked(node: Node, ctx: Context): boolean {
+  if (node.op === 'div' && pixelMean(node, ctx)) return true
   if (elementwiseOps.has(node.op)) return elementwise(node, ctx)
   const kernel = table[node.op] as BlockedKernel<OpName> | undefined
   return kernel?.(node, ctx) ?? false
@@ -171,11 +172,32 @@ function reduceSum(node: NodeOf<'reduceSum'>, ctx: Context): boolean {
   const over = axes.join()
   if (layout !== 'blocked' || (over !== '2,3' && over !== '0,2,3')) return false
   const [, , h = 1, w = 1] = shape
-  const means = globalAverage(model, lowering.get(x, 'blocked'))
+  const means = pixelMeans(x, ctx)
   const sums = h * w === 1 ? means : model.op('Mul', [means, model.float(h * w)])
   const result = over === '2,3' ? sums : model.sum(sums, [0], true)
   lowering.set(id, node.attrs.keepDims ? result : model.reshape(result, ctx.shape(id)))
   return true
+}
+
+// A sum over pixels divided by their number is the engine's global average itself: two passes over a few numbers less, which took
+// 0.05 of a dynamic layer's time at 1x1 512@7 batch 8.
+function pixelMean(node: NodeOf<'div'>, ctx: Context): boolean {
+  const { lowering, model } = ctx
+  const sum = lowering.producer(input(node, 0))
+  if (sum?.op !== 'reduceSum' || sum.attrs.axes.join() !== '2,3') return false
+  const x = input(sum, 0)
+  if (!lowering.has(x, 'blocked') || lowering.dtype(x) !== 'float32') return false
+  const [, , h = 1, w = 1] = ctx.shape(x)
+  const id = output(node)
+  if (lowering.scalarOf(input(node, 1)) !== h * w || !sameShape(ctx.shape(id), ctx.shape(output(sum)))) return false
+  const means = pixelMeans(x, ctx)
+  lowering.set(id, sum.attrs.keepDims ? means : model.reshape(means, ctx.shape(id)))
+  return true
+}
+
+// [N, C, 1, 1] of a blocked x.
+function pixelMeans(x: ValueId, ctx: Context): string {
+  return ctx.once(`means:${x}`, () => globalAverage(ctx.model, ctx.lowering.get(x, 'blocked')))
 }
 
 // A value per channel (or less) repeated to blocked images.

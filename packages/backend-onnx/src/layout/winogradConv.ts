@@ -3,11 +3,11 @@
 // transformed and then mixed. Where the program only reads them, that happens once (prologue.ts).
 
 import type { ModelBuilder } from '../model.ts'
-import { mixed, type Mixtures } from './convPerSample.ts'
+import { mixedAt, type Mixtures, placeOf } from './convPerSample.ts'
 import type { Epilogue } from './nchwc.ts'
 import type { ConvCase } from './support.ts'
-import { convByRows, rowKernels } from './winogradRows.ts'
-import { convByTiles, convByTilesPerSample, tileKernels } from './winogradTiles.ts'
+import { convByRows, rowKernels, rowPlaces } from './winogradRows.ts'
+import { convByTiles, convByTilesPerSample, tileKernels, tilePlaces } from './winogradTiles.ts'
 
 /** Over rows: F(4, 3), twice the kernels' numbers; over tiles: F(2x2, 3x3), 16/9 of them. */
 export type WinogradForm = 'rows' | 'tiles'
@@ -77,12 +77,7 @@ export function winogradConv(model: ModelBuilder, form: WinogradForm, c: ConvCas
 export function winogradConvPerSample(model: ModelBuilder, form: WinogradForm, c: ConvCase, x: string, mixtures: Mixtures, block: number, extra: Epilogue = {}): string {
   const { bases, count } = mixtures
   const transformed = (form === 'tiles' ? tileKernels : rowKernels)(model, bases, count, c, block)
-  const numbers = c.outChannels * c.inChannels * (form === 'tiles' ? 1 : 3)
-  const kernels = (place: number): string => mixed(model, mixtures, c.batch, placeOf(model, transformed, place), numbers)
+  const [places, numbers] = form === 'tiles' ? [tilePlaces, c.outChannels * c.inChannels] : [rowPlaces, c.outChannels * c.inChannels * 3]
+  const kernels = mixedAt(model, { ...mixtures, bases: transformed }, c.batch, places, numbers)
   return form === 'tiles' ? convByTilesPerSample(model, c, x, kernels, block, extra) : convByRows(model, c, x, kernels, block, true, extra)
-}
-
-// One place of transformed kernels [places, ...].
-function placeOf(model: ModelBuilder, kernels: string, place: number): string {
-  return model.op('Gather', [kernels, model.int(place)], { axis: 0 })
 }

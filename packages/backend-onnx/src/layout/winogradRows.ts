@@ -26,7 +26,7 @@ import { affine, conv, type Epilogue, filled, finish, tapKernel } from './nchwc.
 import type { ConvCase } from './support.ts'
 
 /** How many kernels there are: the rows of G. */
-const places = 6
+export const rowPlaces = 6
 /** Output rows of a tile. */
 const step = 4
 
@@ -53,7 +53,7 @@ const inputTaps = [
 /** U of every place, from `count` kernels [O, I, 3, 3] in kernel layout: [6, count O I 3]. */
 export function rowKernels(model: ModelBuilder, kernels: string, count: number, c: ConvCase, block: number): string {
   const blocks = (count * c.outChannels * c.inChannels) / block ** 2
-  const matrix = model.constant(hostTensor('float32', [places, 3], Float32Array.from(kernelTransform.flat())))
+  const matrix = model.constant(hostTensor('float32', [rowPlaces, 3], Float32Array.from(kernelTransform.flat())))
   const transformed = model.op('MatMul', [matrix, model.reshape(kernels, [blocks, 3, 3 * block * block])])
   return model.transpose(transformed, [1, 0, 2])
 }

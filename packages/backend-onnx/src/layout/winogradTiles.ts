@@ -33,7 +33,7 @@ import type { ConvCase } from './support.ts'
 const chunkBytes = 16 * 2 ** 20
 
 /** Rows of the kernel's transform: [16] places, (1, 1) is the sixth. */
-const places = 16
+export const tilePlaces = 16
 const biasPlace = 5
 
 // The 1-D transforms of F(2, 3).
@@ -56,8 +56,8 @@ export function tileKernels(model: ModelBuilder, kernels: string, count: number,
 
 /** The convolution of blocked `x` by U from `tileKernels` of one kernel, blocked. */
 export function convByTiles(model: ModelBuilder, c: ConvCase, x: string, kernels: string, block: number, extra: Epilogue = {}): string {
-  const samples = Math.max(1, Math.min(c.batch, Math.floor(chunkBytes / (4 * places * tilesOf(c) * c.inChannels))))
-  const weight = model.reshape(kernels, [places * c.outChannels, c.inChannels, 1, 1])
+  const samples = Math.max(1, Math.min(c.batch, Math.floor(chunkBytes / (4 * tilePlaces * tilesOf(c) * c.inChannels))))
+  const weight = model.reshape(kernels, [tilePlaces * c.outChannels, c.inChannels, 1, 1])
   const bias = extra.bias === undefined ? undefined : biasOfPlaces(model, extra.bias, c.outChannels)
   const parts: string[] = []
   for (let first = 0; first < c.batch; first += samples) {
@@ -76,18 +76,17 @@ export function convByTilesPerSample(model: ModelBuilder, c: ConvCase, x: string
   const { batch, inChannels, outChannels } = c
   const [tileRows, tileColumns] = tilesAlong(c)
   const images = model.reshape(x, [(batch * inChannels) / block, block, c.rows.input, c.columns.input])
-  const products = Array.from({ length: places }, (_, place) => {
+  const products = Array.from({ length: tilePlaces }, (_, place) => {
     const v = model.reshape(inputPlace(model, c, images, place, block), [1, batch * inChannels, tileRows, tileColumns])
     const weight = model.reshape(kernels(place), [batch * outChannels, inChannels, 1, 1])
-    const m = conv(model, v, weight, { ...pointwise, groups: batch }, { bias: place === biasPlace ? extra.bias : undefined })
-    return model.reshape(m, [1, batch * outChannels * tileRows * tileColumns])
+    return conv(model, v, weight, { ...pointwise, groups: batch }, { bias: place === biasPlace ? extra.bias : undefined })
   })
   const y = outputs(model, c, model.concat(products, 0), [batch, outChannels / block], [0, 1], block)
   return finish(model, y, outChannels, extra)
 }
 
 function biasOfPlaces(model: ModelBuilder, bias: string, channels: number): string {
-  return model.concat([filled(model, 0, [biasPlace * channels]), bias, filled(model, 0, [(places - biasPlace - 1) * channels])], 0)
+  return model.concat([filled(model, 0, [biasPlace * channels]), bias, filled(model, 0, [(tilePlaces - biasPlace - 1) * channels])], 0)
 }
 
 function chunk(model: ModelBuilder, c: ConvCase, x: string, weight: string, block: number, bias: string | undefined): string {
@@ -96,11 +95,11 @@ function chunk(model: ModelBuilder, c: ConvCase, x: string, weight: string, bloc
   const [tileRows, tileColumns] = tilesAlong(c)
   const byChannels = batch === 1 ? x : model.transpose(model.reshape(x, [batch, inBlocks, rows.input * columns.input * block]), [1, 0, 2])
   const images = model.reshape(byChannels, [inBlocks * batch, block, rows.input, columns.input])
-  const transformed = Array.from({ length: places }, (_, place) =>
+  const transformed = Array.from({ length: tilePlaces }, (_, place) =>
     model.reshape(inputPlace(model, c, images, place, block), [1, batch * inBlocks * tileRows * tileColumns * block]),
   )
-  const v = model.reshape(model.concat(transformed, 0), [1, places * inChannels, batch * tileRows, tileColumns])
-  const m = conv(model, v, weight, { ...pointwise, groups: places }, { bias })
+  const v = model.reshape(model.concat(transformed, 0), [1, tilePlaces * inChannels, batch * tileRows, tileColumns])
+  const m = conv(model, v, weight, { ...pointwise, groups: tilePlaces }, { bias })
   return outputs(model, c, m, [outChannels / block, batch], [1, 0], block)
 }
 
@@ -118,7 +117,7 @@ function inputPlace(model: ModelBuilder, { rows, columns }: ConvCase, images: st
 function outputs(model: ModelBuilder, c: ConvCase, m: string, leading: readonly [number, number], order: readonly [number, number], block: number): string {
   const { batch, outChannels, rows, columns } = c
   const [tileRows, tileColumns] = tilesAlong(c)
-  const tiles = model.op('MatMul', [kroneckerSquare(model, outputTransform), model.reshape(m, [places, batch * outChannels * tileRows * tileColumns])])
+  const tiles = model.op('MatMul', [kroneckerSquare(model, outputTransform), model.reshape(m, [tilePlaces, batch * outChannels * tileRows * tileColumns])])
   const y = model.transpose(model.reshape(tiles, [2, 2, ...leading, tileRows, tileColumns, block]), [2 + order[0], 2 + order[1], 4, 0, 5, 1, 6])
   const whole = model.reshape(y, [batch, outChannels / block, 2 * tileRows, 2 * tileColumns, block])
   const isWhole = rows.input === 2 * tileRows && columns.input === 2 * tileColumns
