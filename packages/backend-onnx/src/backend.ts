@@ -22,12 +22,13 @@ import {
   typeOf,
   UnsupportedOpError,
 } from '@dynconv/core'
+import { measurementsFolder } from '@dynconv/core/node'
 import { Derived } from './derived.ts'
 import { type ExecutableParts, OnnxExecutable } from './executable.ts'
 import { blockedLayouts } from './layout/layouts.ts'
 import { probeNchwc } from './layout/probe.ts'
 import type { LayoutPolicy } from './lowering.ts'
-import { cachedRates, cacheFolder, keyOf } from './planner/cache.ts'
+import { cachedRates, keyOf } from './planner/cache.ts'
 import { measureRates } from './planner/measureRates.ts'
 import { costOf, typicalRates } from './planner/rates.ts'
 import { lowerProgram, type ProgramInfo, type ProgramState } from './program.ts'
@@ -96,7 +97,7 @@ export async function onnx(options: OnnxOptions = {}): Promise<Backend> {
 
 async function measuredCost(engine: Engine, layouts: Layouts, { cache }: OnnxOptions): Promise<DynamicConvCost> {
   const nchwc = layouts === plainLayouts ? undefined : await probeNchwc(engine)
-  return costOf(await cachedRates(cacheFolder(cache), keyOf(engine, layouts.name), () => measureRates(engine, nchwc)))
+  return costOf(await cachedRates(measurementsFolder(cache), keyOf(engine, layouts.name), () => measureRates(engine, nchwc)))
 }
 
 // A state that the program reads and leaves as it is.

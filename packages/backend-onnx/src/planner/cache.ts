@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
-import { userCacheFolder, writeFileAtomic } from '@dynconv/core/node'
+import { writeFileAtomic } from '@dynconv/core/node'
 import type { Engine } from '../session.ts'
 import { flatten, type Rates } from './rates.ts'
 
@@ -23,16 +23,6 @@ export interface RatesKey {
 export function keyOf(engine: Engine, layout: string): RatesKey {
   const [first] = cpus()
   return { version: 1, processor: first?.model.trim() ?? 'unknown', engine: engine.version, threads: engine.threads, layout }
-}
-
-/**
- * Where rates are kept: `option` if given; else the folder that the variable DYNCONV_CACHE names ('off': nowhere), else
- * `dynconv` in the user's cache folder.
- */
-export function cacheFolder(option: string | false | undefined, env: NodeJS.ProcessEnv = process.env): string | undefined {
-  const chosen = option ?? env['DYNCONV_CACHE']
-  if (chosen === false || chosen === 'off') return undefined
-  return chosen || userCacheFolder(env)
 }
 
 /** The rates for `key` from `folder`, or measured by `measure` and kept there. */

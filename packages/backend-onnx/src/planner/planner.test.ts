@@ -7,7 +7,7 @@ import { onnx } from '../backend.ts'
 import { probeNchwc } from '../layout/probe.ts'
 import { loadEngine } from '../session.ts'
 import { compare, randn } from '../testing/compare.ts'
-import { cachedRates, cacheFolder, keyOf } from './cache.ts'
+import { cachedRates, keyOf } from './cache.ts'
 import { measureRates } from './measureRates.ts'
 import { costOf, flatten, type Rates, typicalRates } from './rates.ts'
 
@@ -44,14 +44,6 @@ test('without a folder, or with one that cannot be made, rates are measured each
   await cachedRates(undefined, key, measure)
   await cachedRates(join(folder, (await readdir(folder))[0] ?? '', 'under a file'), key, measure)
   expect(measured).toBe(2)
-})
-
-test('where rates are kept', () => {
-  expect(cacheFolder(undefined, { XDG_CACHE_HOME: '/c' })).toBe(join('/c', 'dynconv'))
-  expect(cacheFolder(undefined, { XDG_CACHE_HOME: '/c', DYNCONV_CACHE: '/d' })).toBe('/d')
-  expect(cacheFolder(undefined, { DYNCONV_CACHE: 'off' })).toBeUndefined()
-  expect(cacheFolder('/e', { DYNCONV_CACHE: 'off' })).toBe('/e')
-  expect(cacheFolder(false, {})).toBeUndefined()
 })
 
 test('what is measured is a rate', async () => {

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import path from 'node:path'
 import { fromNumbers } from '@dynconv/core'
-import { userCacheFolder, writeFileAtomicSync } from '@dynconv/core/node'
+import { measurementsFolder, writeFileAtomicSync } from '@dynconv/core/node'
 import { nth, product } from '../kernels/shared.ts'
 import { type Binding, Session } from './binding.node.ts'
 import { emptyFeed } from './build.ts'
@@ -44,7 +44,7 @@ export function probingForms(platform: ProbePlatform): Forms {
   const listed = platform.candidates ?? ((layer) => candidates(layer, device))
   const settings = ['TF_ENABLE_ONEDNN_OPTS', 'TF_NUM_INTRAOP_THREADS', 'NVIDIA_TF32_OVERRIDE'].map((name) => process.env[name] ?? '')
   const machine = [recipe, version, device, cpus()[0]?.model ?? '', cpus().length, ...settings].join(' ')
-  const found = new Findings('file' in platform ? platform.file : path.join(userCacheFolder(), 'tfjs-forms.json'))
+  const found = new Findings('file' in platform ? platform.file : fileOfFindings())
   const choose =
     <K extends FormKind>(kind: K) =>
     (layer: DynamicLayer): Choice<FormNames[K]> => {
@@ -62,6 +62,11 @@ export function probingForms(platform: ProbePlatform): Forms {
     }
   const inputGrad = choose('inputGrad')
   return { forward: choose('forward'), inputGrad, kernelGrad: choose('kernelGrad') }
+}
+
+function fileOfFindings(): string | undefined {
+  const folder = measurementsFolder()
+  return folder === undefined ? undefined : path.join(folder, 'tfjs-forms.json')
 }
 
 function macsOf({ batch, inChannels, outChannels, kernelSize, outputSize }: DynamicLayer): number {

@@ -11,3 +11,13 @@ export function userCacheFolder(environment: Readonly<Record<string, string | un
   const xdg = environment['XDG_CACHE_HOME']
   return join(xdg !== undefined && isAbsolute(xdg) ? xdg : join(homedir(), '.cache'), 'dynconv')
 }
+
+/**
+ * Where backends keep what they have measured on this machine: `option` if given (false: nowhere); else the folder that the
+ * variable DYNCONV_CACHE names ('off': nowhere), else `userCacheFolder`. Undefined: nowhere.
+ */
+export function measurementsFolder(option?: string | false, environment: Readonly<Record<string, string | undefined>> = process.env): string | undefined {
+  const chosen = option ?? environment['DYNCONV_CACHE']
+  if (chosen === false || chosen === 'off') return undefined
+  return chosen || userCacheFolder(environment)
+}
