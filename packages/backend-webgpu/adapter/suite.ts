@@ -1,9 +1,8 @@
 // What runs on a real adapter, in Node and in a browser: the conformance suite on the kernels that the adapter gets, and
 // the tiled kernels of both kinds, which small shapes do not get by themselves, on a share of it. Runs in browsers.
 
-import { allCases, type Case, contractCases, formatResult, type Mode, opCase, runSuite } from '@dynconv/conformance'
-import { fromNumbers, type OpAttrs, Random, sizeOf, type StaticShape } from '@dynconv/core'
-import { requestDevice } from '../src/device.ts'
+import { allCases, type Case, contractCases, formatResult, type Mode, moduleCase, opCase, runSuite } from '@dynconv/conformance'
+import { BatchNorm2d, Conv2d, DynamicConv2d, fromNumbers, Module, type OpAttrs, Random, sizeOf, type StaticShape, type Tensor, tensor } from '@dynconv/core'
 import { webgpu, type WebGpuOptions } from '../src/index.ts'
 
 /** A part of the run. */
@@ -17,8 +16,6 @@ export interface Part {
   readonly own?: () => readonly Case[]
   /** Or only the cases whose names hold one of these. */
   readonly filters?: readonly string[]
-  /** On a device that the caller made, of which less is known: its lanes do not talk to each other. */
-  readonly givenDevice?: boolean
 }
 
 const products = ['matmul', 'conv2d', 'conv2dInputGrad', 'conv2dFilterGrad', 'dynamicConv2d']
@@ -47,6 +44,31 @@ const walk = (stride: number, padding: number, groups: number = 1): OpAttrs['con
   groups,
 })
 
+// What follows its convolution, by which it can be done: normalisation by given statistics, a sum with the input, an activation.
+class Followed extends Module {
+  readonly conv: Conv2d | DynamicConv2d
+  readonly norm: BatchNorm2d
+
+  constructor(conv: Conv2d | DynamicConv2d, channels: number) {
+    super()
+    this.conv = conv
+    this.norm = new BatchNorm2d(channels)
+    const { weight, bias, running_mean: mean, running_var: variance } = this.norm
+    for (const [i, vector] of [weight, bias, mean, variance].entries()) vector.data = tensor(Array.from({ length: channels }, (_, c) => 0.5 + ((c * 7 + i) % 5) / 4))
+  }
+
+  override forward(x: Tensor): Tensor {
+    return x.add(this.norm.forward(this.conv.forward(x))).relu()
+  }
+}
+
+function followed(channels: number, [height, width]: readonly [number, number], bias: boolean): readonly Case[] {
+  const same = { inChannels: channels, outChannels: channels, kernelSize: 3, padding: 1, bias } as const
+  const of = (name: string, make: () => Conv2d | DynamicConv2d): Case =>
+    moduleCase({ id: `${name} and what follows[${channels} ${height}x${width}]`, family: 'layers', inputs: [data([2, channels, height, width])], build: () => new Followed(make(), channels), prepared: true, orders: 1, differences: false })
+  return [of('Conv2d', () => new Conv2d(same)), of('DynamicConv2d', () => new DynamicConv2d({ ...same, numBases: 3, form: 'kernels' }))]
+}
+
 // Large enough to get tiles by themselves, and large ones.
 const sized = (): readonly Case[] => {
   const once = { orders: 1, differences: false } as const
@@ -60,6 +82,9 @@ const sized = (): readonly Case[] => {
     opCase('conv2d', walk(1, 2), { x: data([1, 40, 8, 8]), weight: data([20, 40, 5, 5]) }, once),
     opCase('dynamicConv2d', { ...walk(1, 1), form: 'kernels' }, { x: data([3, 16, 14, 14]), bases: data([4, 20, 16, 3, 3]), pi: data([3, 4]), bias: data([4, 20]) }, once),
     opCase('matmul', { transposeA: false, transposeB: false }, { a: data([130, 70]), b: data([70, 120]) }, once),
+    ...followed(24, [15, 14], true),
+    // In parts.
+    ...followed(96, [7, 7], false),
   ]
 }
 
@@ -76,6 +101,7 @@ const filterable = (): readonly Case[] => {
     // Long sums, which are cut into parts.
     opCase('conv2d', walk(1, 1), { x: data([1, 256, 6, 6]), weight: data([32, 256, 3, 3]), bias: data([32]) }, once),
     opCase('dynamicConv2d', { ...walk(1, 1), form: 'kernels' }, { x: data([3, 256, 5, 5]), bases: data([2, 32, 256, 3, 3]), pi: data([3, 2]), bias: data([2, 32]) }, once),
+    ...followed(32, [13, 10], true),
   ]
 }
 
@@ -101,7 +127,7 @@ export const everything: readonly Part[] = [
   { title: 'larger sizes, tiles in registers', options: { kernels: 'software' }, modes: ['forward', 'gradient'], own: sized },
   { title: 'larger sizes, tiles in workgroup memory', options: { kernels: 'gpu' }, modes: ['forward', 'gradient'], own: sized },
   { title: "larger sizes, Winograd's filtering, products in registers", options: { kernels: 'software', convolutions: 'winograd' }, modes: ['forward', 'gradient'], own: filterable },
-  { title: "larger sizes, Winograd's filtering, each lane for itself", options: { kernels: 'software', convolutions: 'winograd' }, modes: ['forward'], own: filterable, givenDevice: true },
+  { title: "larger sizes, Winograd's filtering, each lane for itself", options: { kernels: 'software', convolutions: 'winograd', subgroups: false }, modes: ['forward'], own: filterable },
   { title: "larger sizes, Winograd's filtering, products in workgroup memory", options: { kernels: 'gpu', convolutions: 'winograd' }, modes: ['forward', 'gradient'], own: filterable },
   { title: 'the fastest of all forms, found by a probe', options: { probe: true }, modes: ['forward'], own: filterable },
   { title: 'rows shared by lanes', options: { kernels: 'gpu' }, modes: ['forward', 'gradient'], own: longRows },
@@ -141,9 +167,9 @@ export interface Outcome {
 }
 
 /** Runs a part. */
-export async function runPart({ title, options, modes, cases, own, filters = [], givenDevice = false }: Part): Promise<Outcome> {
+export async function runPart({ title, options, modes, cases, own, filters = [] }: Part): Promise<Outcome> {
   const chosen = own?.() ?? (cases && allCases().filter(cases))
-  const target = { name: 'webgpu', create: async () => webgpu(givenDevice ? { ...options, device: (await requestDevice(options)).device } : options) }
+  const target = { name: 'webgpu', create: () => webgpu(options) }
   const report = await runSuite({ targets: [target], modes, filters, ...(chosen ? { cases: chosen } : {}) })
   const count = (key: 'passed' | 'failed' | 'unsupported'): number => report.lanes.reduce((sum, lane) => sum + lane[key], 0)
   const failed = report.results.filter((r) => r.status === 'failed')

@@ -19,6 +19,8 @@ export interface KernelOptions {
    * `software` for adapters that run on a processor, `gpu` for graphics cards; by the adapter's name unless given.
    */
   readonly kernels?: Target['kind'] | undefined
+  /** Whether invocations of a subgroup may exchange values, where the adapter can; true unless given. */
+  readonly subgroups?: boolean | undefined
   /** From how many multiply-adds on a convolution or product gets a tiled kernel; 2^20 unless given. */
   readonly tiledMacs?: number | undefined
   /** How convolutions are computed wherever that is possible; chosen for each unless given. */
@@ -58,7 +60,7 @@ export class Engine {
     this.#info = info
     this.target = {
       f16: device.features.has('shader-f16'),
-      subgroups: device.features.has('subgroups') && (languageFeatures?.has('subgroup_id') ?? false),
+      subgroups: options.subgroups !== false && device.features.has('subgroups') && (languageFeatures?.has('subgroup_id') ?? false),
       kind: options.kernels ?? kindOf(info),
       tiledMacs: options.tiledMacs ?? defaultTiledMacs,
       maxGroups: device.limits.maxComputeWorkgroupsPerDimension,
