@@ -98,7 +98,7 @@ export class Context {
     return lazy
   }
 
-  /** The result of a kernel with one output; what is done to its elements afterwards may become a part of it. */
+  /** The result of a kernel with one output; what is done to its elements afterwards may become a part of it (`Root`). */
   rooted(name: string, { dtype, shape }: StaticType, inputs: readonly Value[], kernel: Root['kernel'], alike: boolean = false): Operand {
     if (sizeOf(shape) === 0) return this.tensor(dtype, shape)
     const lazy = this.#fusion.addRoot(name, { inputs, kernel, alike }, dtype, shape)

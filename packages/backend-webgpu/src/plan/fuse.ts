@@ -1,6 +1,7 @@
 // Fuses elementwise ops. Their results are lazy: an op joins the group of the ops that make its inputs, as long as all have
 // one shape, and the group becomes one kernel when something else reads one of its results. Only results that are read
-// outside are stored.
+// outside are stored. A convolution, product or sum may be the root of a group: its kernel then does the ops on each element of
+// its result instead of storing it.
 //
 // Why this is in order: a group is closed as soon as anything outside reads from it. So whatever an open group reads was
 // made before, nothing that was made depends on an open group, and two open groups never depend on each other: they may
@@ -48,17 +49,16 @@ export interface Group {
   extended: number
 }
 
-/** A kernel whose elements others go on from. */
+/** A kernel whose results others go on from. */
 export interface Root {
-  /**
-   * Whether an element must be found where the result's is: convolutions compute it without knowing its coordinates. Others find
-   * those out for each element.
-   */
-  readonly alike?: boolean
-
   /** What it binds before what `finish` binds. */
   readonly inputs: readonly Value[]
   readonly kernel: (finish?: Finish) => Kernel
+  /**
+   * Whether the others may only read what lies as the result does (and single numbers): finding out the coordinates of each
+   * element costs a convolution more than another pass.
+   */
+  readonly alike: boolean
 }
 
 /** Whether an operand is lazy. */
