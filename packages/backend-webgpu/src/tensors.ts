@@ -125,9 +125,14 @@ interface PlacedState extends StateInit {
   readonly end: number
 }
 
-// States one after another in as few buffers as the adapter's limits allow, in the order given: what belongs together lies together.
+// What a buffer that states share may take, also where the adapter's limits are larger: one huge allocation fails where several
+// large ones do not.
+const maxSharedBytes = 256 * 2 ** 20
+
+// States one after another in as few buffers as that and the adapter's limits allow, in the order given: what belongs together
+// lies together.
 function sharing({ device: { limits }, target }: Engine, initial: readonly StateInit[]): readonly (readonly PlacedState[])[] {
-  const most = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize)
+  const most = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize, maxSharedBytes)
   const lists: PlacedState[][] = []
   for (const state of initial) {
     const bytes = bufferBytes(state.data.dtype, sizeOf(state.data.shape), target)
