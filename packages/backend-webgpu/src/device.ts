@@ -42,8 +42,7 @@ export async function requestDevice(options: DeviceOptions = {}): Promise<Device
   const requiredFeatures = wantedFeatures.filter((name) => adapter.features.has(name))
   try {
     const device = await adapter.requestDevice({ label: 'dynconv', requiredFeatures, requiredLimits })
-    adapters.set(device, adapter)
-    languages.set(device, gpu.wgslLanguageFeatures)
+    origins.set(device, { adapter, languageFeatures: gpu.wgslLanguageFeatures })
     return deviceInfo(device, adapter.info)
   } catch (cause) {
     throw new BackendUnavailableError(`webgpu: the adapter '${describe(adapter.info)}' gave no device: ${messageOf(cause)}`, { cause })
@@ -52,7 +51,7 @@ export async function requestDevice(options: DeviceOptions = {}): Promise<Device
 
 /** What is known about a device: more of one from `requestDevice`, or in a browser, than of one that somebody made in Node. */
 export function deviceInfo(device: GPUDevice, info: GPUAdapterInfo = device.adapterInfo): Device {
-  return { device, info, languageFeatures: languages.get(device) ?? (globalThis as Environment).navigator?.gpu?.wgslLanguageFeatures }
+  return { device, info, languageFeatures: origins.get(device)?.languageFeatures ?? (globalThis as Environment).navigator?.gpu?.wgslLanguageFeatures }
 }
 
 /** The adapter's name for people. */
@@ -85,8 +84,7 @@ async function findGpu({ dawnFlags = [] }: DeviceOptions): Promise<GPU> {
 
 // Dawn's objects must outlive all that was made from them, or the process crashes when they are collected.
 const kept: GPU[] = []
-const adapters: WeakMap<GPUDevice, GPUAdapter> = new WeakMap()
-const languages: WeakMap<GPUDevice, WGSLLanguageFeatures> = new WeakMap()
+const origins: WeakMap<GPUDevice, { readonly adapter: GPUAdapter; readonly languageFeatures: WGSLLanguageFeatures }> = new WeakMap()
 
 interface Dawn {
   readonly create: (flags: string[]) => GPU

@@ -2,7 +2,7 @@
 // alike; the group decides (plan/fuse.ts).
 
 import type { DType, OpAttrs } from '@dynconv/core'
-import { type Binding, type Finish, fold, itemKernel, type Kernel, kernel, literal, loaded, reads, rounded, stored, type Target, valueType } from '../wgsl/kernel.ts'
+import { type Binding, type Finish, itemKernel, type Kernel, literal, loaded, reads, rounded, rowKernel, stored, type Target, valueType } from '../wgsl/kernel.ts'
 import { collapse, coordinates, indexOf, type Layout } from '../wgsl/views.ts'
 
 /** Elements an invocation works on at once. */
@@ -253,23 +253,20 @@ export function elementwiseOnManyKernel({ group, arrays, rows }: ManyGroups): Ke
   const { target, members, outputs, dtypes, layouts } = group
   const own = arrays.flatMap((array, i) => (array === undefined ? [] : [i]))
   const length = 1 + own.length + outputs.length
-  const { width, groups } = fold(rows, target)
-  const row = groups[1] === 1 ? 'group.x' : `(group.x + group.y * ${width}u)`
-  const place = (column: number): string => `u32(places[at + ${column}u]) + lane`
+  const place = (column: number): string => `u32(places[at + ${column}u]) + first`
   const loads = layouts.map(({ offset }, i) => {
     const dtype = dtypes[i] ?? 'float32'
     if (arrays[i] === undefined) return `let x${i} = ${valueType(dtype, 4)}(${loaded(`in${i}[${offset}]`, dtype, target)});`
     return `let x${i} = from${arrays[i]}[${place(1 + own.indexOf(i))}];`
   })
   const lines = [
-    ...(groups[1] === 1 ? [] : [`if (${row} >= ${rows}u) { return; }`]),
-    `let at = ${row} * ${length}u;`,
-    'if (lane >= u32(places[at])) { return; }',
+    `let at = row * ${length}u;`,
+    'if (first >= u32(places[at])) { return; }',
     ...loads,
     ...memberLines(group, 4, false),
     ...outputs.map((m, o) => `results[${place(1 + own.length + o)}] = v${m};`),
   ]
-  return kernel({
+  return rowKernel({
     label: `${labelOf(members)} of many`,
     target,
     bindings: [
@@ -278,8 +275,8 @@ export function elementwiseOnManyKernel({ group, arrays, rows }: ManyGroups): Ke
       ...reads('int32', 'places'),
       { name: 'results', dtype: 'float32', width: 4, access: 'read_write' },
     ],
-    workgroupSize: vectorsOfRow,
-    groups,
+    rows,
+    lanes: vectorsOfRow,
     body: indented(lines),
   })
 }
