@@ -1,5 +1,5 @@
 // A training step of dynamic ResNet-20 against forward passes of the ordinary one, on one adapter, interleaved:
-//   step.ts [--batch 16] [--rounds 3] [--profile]
+//   step.ts [--batch 16] [--rounds 3] [--profile] [--kernels gpu|software]
 // Three forward passes are what the products of a step would cost if nothing came on top.
 
 import { parseArgs } from 'node:util'
@@ -10,7 +10,7 @@ import { profile, webgpu } from '../src/index.ts'
 import { exactClock } from './ceilings.ts'
 
 const { values: options } = parseArgs({
-  options: { batch: { type: 'string', default: '16' }, rounds: { type: 'string', default: '3' }, profile: { type: 'boolean', default: false } },
+  options: { batch: { type: 'string', default: '16' }, rounds: { type: 'string', default: '3' }, profile: { type: 'boolean', default: false }, kernels: { type: 'string' } },
 })
 const say = (line: string): boolean => process.stdout.write(`${line}\n`)
 const batch = Number(options.batch)
@@ -20,7 +20,8 @@ const images = fromNumbers('float32', shape, Float64Array.from({ length: sizeOf(
 const labels = fromNumbers('int32', [batch], Float64Array.from({ length: batch }, (_, i) => i % 10))
 
 // The backend, keeping the programs that are made and what they were last run on.
-const backend = await webgpu({ dawnFlags: exactClock })
+const kernels = (['gpu', 'software'] as const).find((kind) => kind === options.kernels)
+const backend = await webgpu({ dawnFlags: exactClock, kernels })
 const programs: { readonly executable: Executable; inputs: Parameters<Executable['run']>[0] }[] = []
 const watched: Backend = {
   name: backend.name,

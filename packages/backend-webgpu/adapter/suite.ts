@@ -131,6 +131,7 @@ export const everything: readonly Part[] = [
   { title: "larger sizes, Winograd's filtering, products in workgroup memory", options: { kernels: 'gpu', convolutions: 'winograd' }, modes: ['forward', 'gradient'], own: filterable },
   { title: 'the fastest of all forms, found by a probe', options: { probe: true }, modes: ['forward'], own: filterable },
   { title: 'rows shared by lanes', options: { kernels: 'gpu' }, modes: ['forward', 'gradient'], own: longRows },
+  { title: 'small steps together', options: { kernels: 'gpu' }, modes: ['gradient'], cases: ({ family }, index) => family === 'layers' && index % 3 === 0 },
   { title: 'tiles in workgroup memory', options: { kernels: 'gpu', tiledMacs: 1 }, modes: ['forward', 'gradient'], cases: everyProduct(34) },
 ]
 

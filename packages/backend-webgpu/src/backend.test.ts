@@ -54,7 +54,7 @@ test('a state takes its new value in the same command buffer, after everything e
 test('states are updated together: one dispatch, and one copy for neighbours', async () => {
   const mock = mockDevice()
   const backend = await webgpu({ device: mock.device })
-  const sizes = [5, 300, 6]
+  const sizes = [90, 300, 91]
   const state = await backend.createState(sizes.map((size, i) => ({ name: `w${i}`, kind: 'parameter', data: tensor(Array.from({ length: size }, () => i)) })))
   const b = new GraphBuilder(ops)
   const lr = b.input('lr', 'float32', [])
@@ -77,8 +77,8 @@ test('states are updated together: one dispatch, and one copy for neighbours', a
   }
   mock.calls.length = 0
   await f.run([tensor(0.5, []), ...sizes.map((size) => tensor(Array.from({ length: size }, () => 0)))])
-  // 256 and 1280 bytes, in which the first two lie, and the last one's own.
-  expect(mock.calls.filter((call) => !call.startsWith('write'))).toEqual(['submit', 'pass', ...sizes.map(() => 'dispatch softmax 1x1x1'), 'dispatch mul+sub of many 4x1x1', 'copy 1568', 'map'])
+  // 512 and 1280 bytes, in which the first two lie, and the last one's own.
+  expect(mock.calls.filter((call) => !call.startsWith('write'))).toEqual(['submit', 'pass', ...sizes.map(() => 'dispatch softmax 1x1x1'), 'dispatch mul+sub of many 4x1x1', 'copy 2160', 'map'])
   for (const [i, size] of sizes.entries()) expect(await state.read(`w${i}`)).toEqual(tensor(Array.from({ length: size }, () => i - 5)))
 })
 
@@ -253,9 +253,9 @@ test('inputs and states are checked by name', async () => {
 test('a profile times each dispatch in a pass of its own', async () => {
   const mock = mockDevice({ features: ['timestamp-query'] })
   const backend = await webgpu({ device: mock.device })
-  const f = await backend.compile(trace((t) => t.softmax(0).softmax(0).neg(), { inputs: [{ shape: [8] }] }).graph)
+  const f = await backend.compile(trace((t) => t.softmax(0).softmax(0).neg(), { inputs: [{ shape: [800] }] }).graph)
   mock.calls.length = 0
-  expect(await profile(f, [x])).toEqual([
+  expect(await profile(f, [tensor(Array.from({ length: 800 }, () => 1))])).toEqual([
     { kernel: 'softmax', dispatches: 2, milliseconds: 0.002 },
     { kernel: 'neg', dispatches: 1, milliseconds: 0.001 },
   ])

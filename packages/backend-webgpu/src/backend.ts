@@ -24,6 +24,7 @@ import { Engine, type KernelOptions } from './engine.ts'
 import { WebGpuExecutable } from './executable.ts'
 import type { Algorithm, OpenChoice, Preferences } from './plan/choose.ts'
 import type { LowerOptions } from './plan/context.ts'
+import { joinSmall } from './plan/joinSmall.ts'
 import { lower } from './plan/lower.ts'
 import { planMemory } from './plan/memory.ts'
 import type { StatePlace } from './plan/program.ts'
@@ -93,7 +94,8 @@ export class WebGpuBackend implements Backend {
   #build(graph: Graph, state: WebGpuState | undefined, options: LowerOptions): Promise<WebGpuExecutable> {
     const engine = this.#engine
     return engine.enqueue(async () => {
-      const { program, notes } = lower(graph, engine.target, options)
+      const { program: lowered, notes } = lower(graph, engine.target, options)
+      const program = joinSmall(lowered, engine.target, options.placeOf)
       const memory = planMemory(program)
       const kernels = program.steps.flatMap((step) => (step.kind === 'dispatch' ? [step.kernel] : []))
       const pipelines = await engine.pipelines(kernels)

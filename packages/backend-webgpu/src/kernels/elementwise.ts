@@ -1,8 +1,8 @@
 // Elementwise ops as WGSL expressions, and a whole group of them as one kernel. An expression works on scalars and on vec4s
 // alike; the group decides (plan/fuse.ts).
 
-import type { DType, OpAttrs } from '@dynconv/core'
-import { type Binding, type Finish, itemKernel, type Kernel, literal, loaded, reads, rounded, rowKernel, stored, type Target, valueType } from '../wgsl/kernel.ts'
+import { type DType, type OpAttrs, sizeOf } from '@dynconv/core'
+import { type Binding, type Finish, itemKernel, type ItemText, type Kernel, literal, loaded, reads, rounded, rowKernel, stored, type Target, valueType } from '../wgsl/kernel.ts'
 import { collapse, coordinates, indexOf, type Layout } from '../wgsl/views.ts'
 
 /** Elements an invocation works on at once. */
@@ -208,9 +208,11 @@ const labelOf = (members: readonly Member[]): string => members.map(({ name }) =
 /** The kernel of a group. Bindings: its inputs, then its outputs. */
 export function elementwiseKernel(group: ElementwiseGroup): Kernel {
   const { target, members, layouts, shape } = group
-  const width = widthOf(collapse(shape, layouts), layouts)
-  const { lines, bindings } = groupText(group, width, computedInHalf(group))
-  return itemKernel({ label: labelOf(members), target, bindings, count: shape.reduce((a, b) => a * b, 1) / width, body: indented(lines) })
+  const text = (width: Width): Pick<ItemText, 'bindings' | 'body' | 'count'> => {
+    const { lines, bindings } = groupText(group, width, computedInHalf(group))
+    return { bindings, body: indented(lines), count: sizeOf(shape) / width }
+  }
+  return itemKernel({ label: labelOf(members), target, ...text(widthOf(collapse(shape, layouts), layouts)), iterations: 1, oneByOne: () => text(1) })
 }
 
 /** What the member is that another kernel computes: `finishing` hands it over. */

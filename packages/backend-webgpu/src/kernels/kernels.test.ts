@@ -9,8 +9,10 @@ import { convPlainKernel } from './convPlain.ts'
 import type { ConvShape } from './convShape.ts'
 import { aggregateKernel } from './dynamic.ts'
 import { elementwiseKernel, expressions } from './elementwise.ts'
+import { matmulKernel } from './matmul.ts'
 import { reduceKernel } from './reduce.ts'
 import { packedProductKernel, packedSplit } from './registerGemm.ts'
+import { stepsKernel } from './steps.ts'
 import { splitFor, tilesOf } from './tiledGemm.ts'
 import { tileGrid, transformImagesKernel } from './winograd.ts'
 
@@ -451,4 +453,95 @@ test('numbers that WGSL has no literals for come from bits', () => {
     'bitcast<f32>(nanBits)',
   ])
   expect(literal(-(2 ** 31), 'int32')).toBe('i32(-2147483647 - 1)')
+})
+
+test('small kernels as steps of one: elements of arrays that they share', () => {
+  const target = { ...gpu, f16: false }
+  const product = matmulKernel({ target, dtype: 'float32', a: denseLayout([2, 3]), b: denseLayout([3, 1]), shape: [2, 1], inner: 3 })
+  const chain = elementwiseKernel({
+    target,
+    layouts: [denseLayout([2])],
+    dtypes: ['float32'],
+    members: [{ name: 'neg', expression: expressions.neg, args: [{ kind: 'input', index: 0 }], dtype: 'float32' }],
+    outputs: [0],
+    shape: [2],
+  })
+  const [first, second] = [product.items?.(), chain.items?.()]
+  if (!first || !second) throw new Error('both may be steps')
+  const kernel = stepsKernel(
+    target,
+    [
+      { label: 'product', items: first, arrays: [0, 1, 2], waits: false },
+      { label: 'chain', items: second, arrays: [2, 2], waits: true },
+    ],
+    [
+      { dtype: 'float32', access: 'read' },
+      { dtype: 'float32', access: 'read' },
+      { dtype: 'float32', access: 'read_write' },
+    ],
+  )
+  expect([kernel.label, kernel.groups, kernel.access]).toEqual(['product, chain', [1, 1, 1], ['read', 'read', 'read_write', 'read']])
+  expect(kernel.code).toMatchInlineSnapshot(`
+    "@group(0) @binding(0) var<storage, read> array0: array<f32>;
+    @group(0) @binding(1) var<storage, read> array1: array<f32>;
+    @group(0) @binding(2) var<storage, read_write> array2: array<f32>;
+    @group(0) @binding(3) var<storage, read> starts: array<i32>;
+    var<private> start0_0: u32;
+    var<private> start0_1: u32;
+    var<private> start0_2: u32;
+    var<private> start1_0: u32;
+    var<private> start1_1: u32;
+    fn step0(item: u32) {
+      let n0 = i32(item % 1u) * 4;
+      let m0 = i32((item / 1u) % 1u) * 2;
+      let z = item / 1u;
+      
+      let za = 0;
+      let zb = 0;
+      let am0 = za + min(m0 + 0, 1) * 3;
+      let am1 = za + min(m0 + 1, 1) * 3;
+      let bn0 = zb + min(n0 + 0, 0) * 1;
+      let bn1 = zb + min(n0 + 1, 0) * 1;
+      let bn2 = zb + min(n0 + 2, 0) * 1;
+      let bn3 = zb + min(n0 + 3, 0) * 1;
+      var c0_0 = vec4<f32>(0.0); var c1_0 = vec4<f32>(0.0);
+      for (var k = 0; k < 3; k += 3) {
+        { let a0 = array0[start0_0 + u32(am0 + (k + 0) * 1)]; let a1 = array0[start0_0 + u32(am1 + (k + 0) * 1)]; let b0 = vec4<f32>(array1[start0_1 + u32(bn0 + (k + 0) * 1)], array1[start0_1 + u32(bn1 + (k + 0) * 1)], array1[start0_1 + u32(bn2 + (k + 0) * 1)], array1[start0_1 + u32(bn3 + (k + 0) * 1)]); c0_0 += a0 * b0; c1_0 += a1 * b0; }
+        { let a0 = array0[start0_0 + u32(am0 + (k + 1) * 1)]; let a1 = array0[start0_0 + u32(am1 + (k + 1) * 1)]; let b0 = vec4<f32>(array1[start0_1 + u32(bn0 + (k + 1) * 1)], array1[start0_1 + u32(bn1 + (k + 1) * 1)], array1[start0_1 + u32(bn2 + (k + 1) * 1)], array1[start0_1 + u32(bn3 + (k + 1) * 1)]); c0_0 += a0 * b0; c1_0 += a1 * b0; }
+        { let a0 = array0[start0_0 + u32(am0 + (k + 2) * 1)]; let a1 = array0[start0_0 + u32(am1 + (k + 2) * 1)]; let b0 = vec4<f32>(array1[start0_1 + u32(bn0 + (k + 2) * 1)], array1[start0_1 + u32(bn1 + (k + 2) * 1)], array1[start0_1 + u32(bn2 + (k + 2) * 1)], array1[start0_1 + u32(bn3 + (k + 2) * 1)]); c0_0 += a0 * b0; c1_0 += a1 * b0; }
+      }
+
+      let to = z * 2u + u32(m0 * 1 + n0);
+      if (m0 + 0 < 2 && n0 + 0 < 1) { array2[start0_2 + u32(to + 0u)] = c0_0.x; }
+      if (m0 + 0 < 2 && n0 + 1 < 1) { array2[start0_2 + u32(to + 1u)] = c0_0.y; }
+      if (m0 + 0 < 2 && n0 + 2 < 1) { array2[start0_2 + u32(to + 2u)] = c0_0.z; }
+      if (m0 + 0 < 2 && n0 + 3 < 1) { array2[start0_2 + u32(to + 3u)] = c0_0.w; }
+      if (m0 + 1 < 2 && n0 + 0 < 1) { array2[start0_2 + u32(to + 1u)] = c1_0.x; }
+      if (m0 + 1 < 2 && n0 + 1 < 1) { array2[start0_2 + u32(to + 2u)] = c1_0.y; }
+      if (m0 + 1 < 2 && n0 + 2 < 1) { array2[start0_2 + u32(to + 3u)] = c1_0.z; }
+      if (m0 + 1 < 2 && n0 + 3 < 1) { array2[start0_2 + u32(to + 4u)] = c1_0.w; }
+    }
+    fn step1(item: u32) {
+      let x0 = array2[start1_0 + u32(item)];
+      let v0 = -x0;
+      array2[start1_1 + u32(item)] = v0;
+    }
+    @compute @workgroup_size(64)
+    fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+      start0_0 = u32(starts[0]);
+      start0_1 = u32(starts[1]);
+      start0_2 = u32(starts[2]);
+      start1_0 = u32(starts[3]);
+      start1_1 = u32(starts[4]);
+      if (lane < 1u) { step0(lane); }
+      storageBarrier();
+      if (lane < 2u) { step1(lane); }
+    }
+    "
+  `)
+})
+
+test('what a step does otherwise than by element is refused', () => {
+  const items = { count: 1, iterations: 1, bindings: [{ name: 'x', dtype: 'float32' as const }], declarations: '', body: '  let n = arrayLength(&x);' }
+  expect(() => stepsKernel(gpu, [{ label: 'length', items, arrays: [0], waits: false }], [{ dtype: 'float32', access: 'read' }])).toThrow('webgpu: a step reads x otherwise than by element')
 })

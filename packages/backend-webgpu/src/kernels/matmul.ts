@@ -2,7 +2,7 @@
 // may have any layout, so that transposes cost nothing.
 
 import type { DType, StaticShape } from '@dynconv/core'
-import { type Finish, itemKernel, type Kernel, loaded, reads, storing, type Target } from '../wgsl/kernel.ts'
+import { type Finish, itemKernel, type ItemText, type Kernel, loaded, reads, storing, type Target } from '../wgsl/kernel.ts'
 import { coordinates, indexOf, type Layout } from '../wgsl/views.ts'
 import { tiledGemmKernel } from './tiledGemm.ts'
 
@@ -56,7 +56,17 @@ function matmulTiledKernel({ target, dtype, a, b, shape, inner }: Product, finis
   })
 }
 
-function matmulPlainKernel({ target, dtype, a, b, shape, inner }: Product, finish: Finish): Kernel {
+function matmulPlainKernel(product: Product, finish: Finish): Kernel {
+  const { target, b, shape, inner } = product
+  const columns = shape.at(-1) ?? 1
+  const [sbk = 0, sbn = 0] = b.strides.slice(-2)
+  const wide = sbn === 1 && columns % (columns > 4 ? 8 : 4) === 0 && [sbk, b.offset, ...b.strides.slice(0, -2)].every((s) => s % 4 === 0)
+  const { declarations } = finish
+  return itemKernel({ label: `matmul${finish.label}`, target, declarations, ...plainText(product, finish, wide), iterations: inner, oneByOne: () => plainText(product, finish, false) })
+}
+
+// Rows of b are read as vec4s where they are `wide`.
+function plainText({ target, dtype, a, b, shape, inner }: Product, finish: Finish, wide: boolean): Pick<ItemText, 'bindings' | 'body' | 'count'> {
   const batch = shape.slice(0, -2)
   const [rows = 1, columns = 1] = shape.slice(-2)
   const [sam = 0, sak = 0] = a.strides.slice(-2)
@@ -65,7 +75,6 @@ function matmulPlainKernel({ target, dtype, a, b, shape, inner }: Product, finis
   const tileColumns = columns > 4 ? 2 : 1
   const [groupRows, groupColumns] = [Math.ceil(rows / tileRows), Math.ceil(columns / (4 * tileColumns))]
   const batches = batch.reduce((x, y) => x * y, 1)
-  const wide = sbn === 1 && columns % (4 * tileColumns) === 0 && [sbk, b.offset, ...b.strides.slice(0, -2)].every((s) => s % 4 === 0)
   const each = (f: (i: number, j: number) => string): string[] =>
     Array.from({ length: tileRows }, (_, i) => Array.from({ length: tileColumns }, (_unused, j) => f(i, j))).flat()
   const step = (k: string): string => {
@@ -90,11 +99,8 @@ function matmulPlainKernel({ target, dtype, a, b, shape, inner }: Product, finis
       .map((c) => `if (m0 + ${i} < ${rows} && n0 + ${j * 4 + c} < ${columns}) { ${finish.store(`c${i}_${j}.${'xyzw'[c]}`, `to + ${i * columns + j * 4 + c}u`)} }`)
       .join('\n  ')
   })
-  return itemKernel({
-    label: `matmul${finish.label}`,
-    target,
+  return {
     bindings: [{ name: 'a', dtype }, { name: 'b', dtype, width: wide ? 4 : 1 }, ...finish.bindings],
-    declarations: finish.declarations,
     count: batches * groupRows * groupColumns,
     body: `  let n0 = i32(item % ${groupColumns}u) * ${4 * tileColumns};
   let m0 = i32((item / ${groupColumns}u) % ${groupRows}u) * ${tileRows};
@@ -108,5 +114,5 @@ ${whole > 0 ? `  for (var k = 0; k < ${whole}; k += ${unroll}) {\n${steps}\n  }`
 ${rest}
   let to = z * ${rows * columns}u + u32(m0 * ${columns} + n0);
   ${stores.join('\n  ')}`,
-  })
+  }
 }

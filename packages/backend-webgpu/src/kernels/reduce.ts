@@ -47,6 +47,7 @@ ${combineLanes(target, 'sum', 'lanes', lanes, combine)}
     declarations: [sharedLanes('lanes', type, lanes), finish.declarations].filter((text) => text).join('\n'),
     rows: kept.size,
     lanes,
+    iterations: reduced.size,
     body,
   })
 }
@@ -138,6 +139,7 @@ export function softmaxKernel(lines: Lines & { readonly log: boolean }): Kernel 
     declarations: sharedLanes('lanes', 'f32', lanes),
     rows: lines.outer * inner,
     lanes,
+    iterations: 3 * size,
     body: `  let base = ${lineBase(lines)};
   var largest = ${loaded('x[base]', dtype, target)};
 ${loop(`largest = larger(largest, ${load});`)}

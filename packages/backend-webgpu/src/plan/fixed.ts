@@ -2,7 +2,7 @@
 // does not change, such as weights in the layout that a kernel wants. They come first, run in the first run and again when
 // somebody has given one of these states another value, and what later steps read of theirs stays in memory between runs.
 
-import { type Parts, type PlanBuffer, type Step, wholeOf } from './program.ts'
+import { type Parts, type PlanBuffer, type Step, touched, wholeOf, written } from './program.ts'
 
 /** Steps with the fixed ones first. */
 export interface FixedFirst {
@@ -31,12 +31,4 @@ export function fixedFirst(steps: readonly Step[], parts: Parts, updatedStates: 
   const fixed = steps.filter(isFixed)
   const states = fixed.flatMap(touched).flatMap(({ source }) => (source.kind === 'state' ? [source.name] : []))
   return { steps: [...fixed, ...steps.filter((step) => !isFixed(step))], fixedSteps: fixed.length, fixedStates: [...new Set(states)] }
-}
-
-function touched(step: Step): readonly PlanBuffer[] {
-  return step.kind === 'dispatch' ? step.buffers : [step.from, step.to]
-}
-
-function written(step: Step): readonly PlanBuffer[] {
-  return step.kind === 'dispatch' ? step.buffers.filter((_, i) => step.kernel.access[i] === 'read_write') : [step.to]
 }

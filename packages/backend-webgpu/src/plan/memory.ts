@@ -4,7 +4,7 @@
 // of its own. WebGPU tracks whole buffers (one dispatch may not read and write the same), so a piece is a buffer. Temporaries
 // that are parts of another one have its piece.
 
-import { type PlanBuffer, type Program, wholeOf } from './program.ts'
+import { type PlanBuffer, type Program, touched, wholeOf } from './program.ts'
 
 /** The pieces of memory of a program's temporaries. */
 export interface MemoryPlan {
@@ -25,15 +25,15 @@ interface Interval {
 /** Shares out the memory. */
 export function planMemory({ steps, parts, fixedSteps, outputs, commits }: Pick<Program, 'steps' | 'parts' | 'fixedSteps' | 'outputs' | 'commits'>): MemoryPlan {
   const intervals = new Map<number, Interval>()
-  const touch = (touched: PlanBuffer, at: number): void => {
-    const buffer = wholeOf(parts, touched)
+  const touch = (part: PlanBuffer, at: number): void => {
+    const buffer = wholeOf(parts, part)
     if (buffer.source.kind !== 'temporary') return
     const known = intervals.get(buffer.id)
     if (known) known.last = at
     else intervals.set(buffer.id, { buffer, first: at, last: at })
   }
   steps.forEach((step, at) => {
-    for (const buffer of step.kind === 'dispatch' ? step.buffers : [step.from, step.to]) touch(buffer, at)
+    for (const buffer of touched(step)) touch(buffer, at)
   })
   for (const { buffer } of outputs) touch(buffer, steps.length)
   for (const { from } of commits) touch(from, steps.length)

@@ -57,6 +57,16 @@ export type Step =
   | { readonly kind: 'dispatch'; readonly kernel: Kernel; readonly buffers: readonly PlanBuffer[] }
   | { readonly kind: 'copy'; readonly from: PlanBuffer; readonly to: PlanBuffer; readonly bytes: number }
 
+/** The buffers that a step reads or writes. */
+export function touched(step: Step): readonly PlanBuffer[] {
+  return step.kind === 'dispatch' ? step.buffers : [step.from, step.to]
+}
+
+/** The buffers that a step writes. */
+export function written(step: Step): readonly PlanBuffer[] {
+  return step.kind === 'dispatch' ? step.buffers.filter((_, i) => step.kernel.access[i] === 'read_write') : [step.to]
+}
+
 /** What a kernel may find wrong with the numbers that it gets: an error for whoever ran it. */
 export interface Fault {
   /** The message, from the offending number. */

@@ -41,6 +41,19 @@ export interface Kernel {
   readonly access: readonly Access[]
   /** Multiply-adds that it does, those on the rims of tiles included; of products only. */
   readonly multiplyAdds?: number
+  /** Of kernels that may be a step of another one (kernels/steps.ts). */
+  readonly items?: () => Items
+}
+
+/** Work on items, each alone, on arrays of single elements. */
+export interface Items {
+  readonly count: number
+  /** Of the loop over what becomes an item. */
+  readonly iterations: number
+  readonly bindings: readonly Binding[]
+  readonly declarations: string
+  /** As of `itemKernel`. */
+  readonly body: string
 }
 
 /** What a kernel does with a buffer. */
@@ -274,15 +287,28 @@ export function fold(count: number, { maxGroups }: Pick<Target, 'maxGroups'>): {
   return { width, groups: [width, rows, 1] }
 }
 
+/** The text of a kernel that works on items. */
+export interface ItemText extends Omit<KernelText, 'groups' | 'workgroupSize'> {
+  readonly count: number
+  readonly workgroupSize?: number
+  /** Of the loop over what becomes an item; given where the kernel may be a step of another one. */
+  readonly iterations?: number
+  /** The same work on arrays of single elements, where this is on vec4s. */
+  readonly oneByOne?: () => Pick<ItemText, 'bindings' | 'body' | 'count'>
+}
+
 /** A kernel with one invocation for each of `count` items; the body finds its item in `item: u32`. */
-export function itemKernel(text: Omit<KernelText, 'groups' | 'workgroupSize'> & { readonly count: number; readonly workgroupSize?: number }): Kernel {
+export function itemKernel(text: ItemText): Kernel {
+  const { iterations, declarations = '' } = text
   const size = text.workgroupSize ?? 64
   const { width, groups } = fold(Math.ceil(text.count / size), text.target)
   const index = groups[1] === 1 ? 'group.x' : `(group.x + group.y * ${width}u)`
   const body = `  let item = ${index} * ${size}u + lane;
   if (item >= ${text.count}u) { return; }
 ${text.body}`
-  return kernel({ ...text, workgroupSize: size, body, groups })
+  const whole = kernel({ ...text, workgroupSize: size, body, groups })
+  if (iterations === undefined) return whole
+  return { ...whole, items: () => ({ ...(text.oneByOne?.() ?? { bindings: text.bindings, body: text.body, count: text.count }), iterations, declarations }) }
 }
 
 /** A number as a WGSL literal of its dtype. Infinities and NaN are no literals: see the head. */
@@ -299,7 +325,7 @@ export function literal(value: number, dtype: DType): string {
 }
 
 /** A kernel with one row of work for each of `rows`: for one invocation alone, or for `lanes` that share it (a power of 2). */
-export interface RowText extends Omit<KernelText, 'groups' | 'workgroupSize'> {
+export interface RowText extends Omit<ItemText, 'count' | 'workgroupSize' | 'oneByOne'> {
   readonly rows: number
   readonly lanes: number
 }
