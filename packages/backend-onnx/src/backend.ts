@@ -3,24 +3,25 @@
 import {
   type Backend,
   type Capabilities,
+  checkData,
+  checkSizes,
+  checkSupport,
   type CompileOptions,
   copyHostTensor,
   type DeviceTensor,
-  DisposedError,
   type DynamicConvCost,
   type Executable,
   type Graph,
   GraphError,
   type HostTensor,
-  isStatic,
+  Lifetime,
   MemoryLedger,
   type MemoryReport,
   type Node,
   ownState,
   type StateInit,
   type StateStore,
-  typeOf,
-  UnsupportedOpError,
+  unknownSizes,
 } from '@dynconv/core'
 import { measurementsFolder } from '@dynconv/core/node'
 import { Derived } from './derived.ts'
@@ -132,7 +133,9 @@ export class OnnxBackend implements Backend {
   readonly #options: OnnxOptions
   readonly #ledger: MemoryLedger = new MemoryLedger()
   readonly #executables: Set<OnnxExecutable> = new Set()
-  #disposed: boolean = false
+  readonly #life: Lifetime = new Lifetime('onnx: this backend', async () => {
+    await Promise.all([...this.#executables].map((e) => e.end()))
+  })
 
   constructor(engine: Engine, layouts: Layouts, options: OnnxOptions, cost: DynamicConvCost = costOf(typicalRates)) {
     this.dynamicConvCost = cost
@@ -147,24 +150,22 @@ export class OnnxBackend implements Backend {
   }
 
   supports(node: Node, graph: Graph): true | { readonly reason: string } {
-    const open = [...node.inputs, ...node.outputs].map((id) => typeOf(graph, id).shape).find((shape) => !isStatic(shape))
-    return open ? { reason: `the shape [${open.join(', ')}] has unknown sizes; specialise the graph first` } : true
+    return unknownSizes(node, graph) ?? true
   }
 
-  async createState(initial: readonly StateInit[]): Promise<StateStore> {
-    this.#check()
-    return new OnnxState(initial, this.#ledger, this.#layouts.convertState)
+  createState(initial: readonly StateInit[]): Promise<StateStore> {
+    return this.#life.use(() => new OnnxState(initial, this.#ledger, this.#layouts.convertState))
   }
 
-  async compile(graph: Graph, options: CompileOptions = {}): Promise<Executable> {
-    this.#check()
-    for (const node of graph.nodes) {
-      const supported = this.supports(node, graph)
-      if (supported !== true) throw new UnsupportedOpError({ backend: this.name, op: node.op, reason: supported.reason })
-    }
+  compile(graph: Graph, options: CompileOptions = {}): Promise<Executable> {
+    return this.#life.use(() => this.#compile(graph, options))
+  }
+
+  async #compile(graph: Graph, options: CompileOptions): Promise<Executable> {
+    checkSizes('onnx', graph)
+    checkSupport(this, graph)
     const state = ownState('onnx', graph, options.state, (store) => store instanceof OnnxState)
     const { model, ...info } = lowerProgram(graph, this.#layouts.policy(graph))
-    for (const s of info.states) state?.checkType(s.name, s.dtype, s.shape)
     const { main, prologue, values } = splitModel(model, new Set(info.states.filter(isFrozen).map((s) => s.input)))
     const derived = prologue && state ? this.#derived(prologue, values, info.states) : undefined
     const kept = new Set(main.graph.input.map((i) => i.name))
@@ -186,7 +187,7 @@ export class OnnxBackend implements Backend {
       await derived?.release()
       return { model: constant, folded }
     }
-    const loaded = await (state ? state.queue.run(loadAll) : loadAll())
+    const loaded = await (state ? state.exclusive(loadAll) : loadAll())
     const executable = new OnnxExecutable({
       engine: this.#engine,
       ...loaded,
@@ -225,23 +226,18 @@ export class OnnxBackend implements Backend {
     }
   }
 
-  async upload(tensor: HostTensor): Promise<DeviceTensor> {
-    this.#check()
-    return new OnnxTensor(copyHostTensor(tensor), this.#ledger)
+  upload(tensor: HostTensor): Promise<DeviceTensor> {
+    return this.#life.use(() => {
+      checkData('onnx: upload', tensor)
+      return new OnnxTensor(copyHostTensor(tensor), this.#ledger)
+    })
   }
 
   memory(): MemoryReport {
     return this.#ledger.report()
   }
 
-  async dispose(): Promise<void> {
-    this.#disposed = true
-    const all = [...this.#executables]
-    for (const executable of all) executable.dispose()
-    await Promise.all(all.map((e) => e.released))
-  }
-
-  #check(): void {
-    if (this.#disposed) throw new DisposedError('onnx: this backend was disposed')
+  dispose(): Promise<void> {
+    return this.#life.end()
   }
 }

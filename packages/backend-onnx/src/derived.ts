@@ -18,7 +18,7 @@ export interface DerivedParts {
   readonly ledger: MemoryLedger
 }
 
-/** The derived values of one program. Every call must have the turn of the state's queue. */
+/** The derived values of one program. Every call must have the turn of the state's queue, or be the last. */
 export class Derived {
   readonly #parts: DerivedParts
   #versions: readonly number[] | undefined
@@ -27,7 +27,6 @@ export class Derived {
   #runs: number = 0
   #session: Session | undefined
   #forget: () => void = () => undefined
-  #disposed: boolean = false
 
   constructor(parts: DerivedParts) {
     this.#parts = parts
@@ -57,14 +56,8 @@ export class Derived {
     this.#feeds = Object.fromEntries(entries.map(([name, value]) => [name, toOrt(engine, value)]))
     this.#versions = versions
     this.#forget()
-    if (!this.#disposed) this.#forget = ledger.hold(entries.length, entries.reduce((sum, [, { data }]) => sum + data.byteLength, 0))
+    this.#forget = ledger.hold(entries.length, entries.reduce((sum, [, { data }]) => sum + data.byteLength, 0))
     return this.#feeds
-  }
-
-  /** Takes the values out of the account at once; runs that wait for their turn still have them. */
-  dispose(): void {
-    this.#disposed = true
-    this.#forget()
   }
 
   /** Frees everything, when it is the program's turn. What is asked for later is computed anew. */

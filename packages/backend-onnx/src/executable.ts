@@ -1,24 +1,6 @@
 // A compiled graph: a session and the names of what goes in and out.
 
-import {
-  type DeviceTensor,
-  DisposedError,
-  DTypeError,
-  type Executable,
-  formatShape,
-  type Graph,
-  GraphError,
-  type HostTensor,
-  type MemoryLedger,
-  Queue,
-  sameShape,
-  ShapeError,
-  sizeOf,
-  staticShape,
-  toFloat64,
-  typeOf,
-  zeros,
-} from '@dynconv/core'
+import { checkInputs, type DeviceTensor, type Executable, type Graph, type HostTensor, Lifetime, type MemoryLedger, Queue, staticShape, toFloat64, typeOf, zeros } from '@dynconv/core'
 import type { Derived } from './derived.ts'
 import type { ProgramInfo } from './program.ts'
 import type { LoadedModel, Tensors } from './intoMemory.ts'
@@ -59,9 +41,8 @@ export interface ExecutableParts {
 export class OnnxExecutable implements Executable {
   readonly graph: Graph
   readonly #parts: Omit<ExecutableParts, 'model' | 'folded'>
-  readonly #queue: Queue
-  readonly #release: () => void
-  #released: Promise<void> | undefined
+  readonly #queue: Queue = new Queue()
+  readonly #life: Lifetime
   #model: LoadedModel
   #folded: (FoldedStates & { readonly forget: () => void }) | undefined
   #runs: number = 0
@@ -72,15 +53,23 @@ export class OnnxExecutable implements Executable {
     this.#parts = parts
     this.#model = model
     this.#folded = folded && { ...folded, forget: parts.ledger.hold(folded.tensors, folded.bytes) }
-    // Programs that share a state take turns; others only wait for themselves.
-    this.#queue = parts.state?.queue ?? new Queue()
-    this.#release = parts.ledger.hold(parts.program.constants.count, parts.program.constants.bytes)
+    const release = parts.ledger.hold(parts.program.constants.count, parts.program.constants.bytes)
+    this.#life = new Lifetime('onnx: this executable', async () => {
+      release()
+      this.#folded?.forget()
+      parts.onDispose(this)
+      await parts.derived?.release()
+      await this.#model.release()
+    })
   }
 
-  async run(inputs: readonly (HostTensor | DeviceTensor)[]): Promise<readonly HostTensor[]> {
-    this.#check()
-    const values = checkInputs(this.graph, inputs)
-    return this.#queue.run(() => this.#run(values))
+  run(inputs: readonly (HostTensor | DeviceTensor)[]): Promise<readonly HostTensor[]> {
+    return this.#life.use(() => {
+      const values = checkInputs('onnx', this.graph, inputs, (t) => t instanceof OnnxTensor).map((t) => ('data' in t ? t : t.value))
+      const run = (): Promise<readonly HostTensor[]> => this.#run(values)
+      // Programs that share a state take turns; others only wait for themselves.
+      return this.#parts.state?.exclusive(run) ?? this.#queue.run(run)
+    })
   }
 
   async #run(values: readonly HostTensor[]): Promise<readonly HostTensor[]> {
@@ -130,25 +119,12 @@ export class OnnxExecutable implements Executable {
   }
 
   dispose(): void {
-    if (this.#released) return
-    const { derived, onDispose } = this.#parts
-    this.#released = this.#queue.run(async () => {
-      await derived?.release()
-      await this.#model.release()
-    })
-    this.#release()
-    this.#folded?.forget()
-    derived?.dispose()
-    onDispose(this)
+    void this.end()
   }
 
-  /** Resolves when the session is gone. */
-  get released(): Promise<void> {
-    return this.#released ?? Promise.resolve()
-  }
-
-  #check(): void {
-    if (this.#released) throw new DisposedError('onnx: this program was disposed')
+  /** The same; resolves when the session is gone. */
+  end(): Promise<void> {
+    return this.#life.end()
   }
 }
 
@@ -158,29 +134,4 @@ async function runModel(model: LoadedModel, feeds: Tensors, results: Tensors): P
   } catch (cause) {
     throw new Error(`onnx: the run failed; no state was changed: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
   }
-}
-
-// The inputs as host tensors of the graph's types.
-function checkInputs(graph: Graph, inputs: readonly (HostTensor | DeviceTensor)[]): readonly HostTensor[] {
-  if (inputs.length !== graph.inputs.length) {
-    throw new ShapeError(`onnx: run takes ${graph.inputs.length} inputs (${graph.inputs.map((p) => p.name).join(', ')}), got ${inputs.length}`)
-  }
-  return graph.inputs.map(({ name, value }, i) => {
-    const given = inputs[i]
-    if (!given) throw new ShapeError(`onnx: input '${name}' is missing`)
-    const { dtype, shape } = typeOf(graph, value)
-    if (given.dtype !== dtype) throw new DTypeError(`onnx: input '${name}' must be ${dtype}, got ${given.dtype}`)
-    if (!sameShape(given.shape, shape)) throw new ShapeError(`onnx: input '${name}' must be ${formatShape(shape)}, got ${formatShape(given.shape)}`)
-    const host = hostOf(name, given)
-    if (host.data.length !== sizeOf(host.shape)) {
-      throw new ShapeError(`onnx: input '${name}' of ${formatShape(shape)} needs ${sizeOf(host.shape)} elements, got ${host.data.length}`)
-    }
-    return host
-  })
-}
-
-function hostOf(name: string, given: HostTensor | DeviceTensor): HostTensor {
-  if (given instanceof OnnxTensor) return given.value
-  if ('data' in given) return given
-  throw new GraphError(`onnx: input '${name}' is a tensor of another backend (${given.backend}); read it and pass the host tensor`)
 }

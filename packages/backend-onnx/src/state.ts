@@ -3,18 +3,17 @@
 // Runs, reads and writes of one store follow each other in the order in which they were asked for.
 
 import {
+  checkInitial,
+  checkTensor,
   copyHostTensor,
-  DisposedError,
-  DTypeError,
-  formatShape,
-  GraphError,
   type HostTensor,
+  Lifetime,
   type MemoryLedger,
+  type OwnStore,
   Queue,
-  sameShape,
-  ShapeError,
   type StateInit,
-  type StateStore,
+  stateNamed,
+  type StaticType,
   zeros,
 } from '@dynconv/core'
 import type { Layout } from './lowering.ts'
@@ -38,42 +37,46 @@ export interface NextState {
 }
 
 /** The backend's state store. */
-export class OnnxState implements StateStore {
+export class OnnxState implements OwnStore {
   readonly names: readonly string[]
-  /** Orders everything that touches this store. */
-  readonly queue: Queue = new Queue()
+  readonly #queue: Queue = new Queue()
   readonly #slots: Map<string, Slot> = new Map()
   readonly #ledger: MemoryLedger
   readonly #convert: ConvertState
   readonly #releases: (() => void)[]
-  #disposed: boolean = false
+  readonly #life: Lifetime
 
   constructor(initial: readonly StateInit[], ledger: MemoryLedger, convert: ConvertState) {
-    for (const { name, data } of initial) {
-      if (this.#slots.has(name)) throw new GraphError(`onnx: two states are named '${name}'`)
-      this.#slots.set(name, { version: 0, value: copyHostTensor(data), layout: 'plain' })
-    }
+    checkInitial('onnx', initial)
+    for (const { name, data } of initial) this.#slots.set(name, { version: 0, value: copyHostTensor(data), layout: 'plain' })
     this.names = [...this.#slots.keys()]
     this.#ledger = ledger
     this.#convert = convert
     this.#releases = [ledger.hold(initial.length, initial.reduce((sum, s) => sum + s.data.data.byteLength, 0))]
+    this.#life = new Lifetime('onnx: this state store', () => {
+      this.#slots.clear()
+      for (const release of this.#releases) release()
+    })
+  }
+
+  /** Runs `body` when everything asked of this store before is done. @throws DisposedError */
+  exclusive<R>(body: () => Promise<R> | R): Promise<R> {
+    return this.#life.use(() => this.#queue.run(body))
   }
 
   read(name: string): Promise<HostTensor> {
-    return this.queue.run(() => copyHostTensor(this.take(name, 'plain', false)))
+    return this.exclusive(() => copyHostTensor(this.take(name, 'plain', false)))
   }
 
   write(name: string, value: HostTensor): Promise<void> {
-    // Copied at once: the caller may go on to change it.
-    const copy = copyHostTensor(value)
-    return this.queue.run(() => {
-      const slot = this.#slot(name)
-      const known = slot.value
-      if (known.dtype !== copy.dtype) throw new DTypeError(`onnx: state '${name}' holds ${known.dtype}, cannot take ${copy.dtype}`)
-      if (!sameShape(known.shape, copy.shape)) {
-        throw new ShapeError(`onnx: state '${name}' holds ${formatShape(known.shape)}, cannot take ${formatShape(copy.shape)}`)
-      }
-      this.#slots.set(name, { ...slot, version: slot.version + 1, value: copy, layout: 'plain' })
+    return this.#life.use(() => {
+      checkTensor(`onnx: state '${name}'`, this.type(name), value)
+      // Copied at once: the caller may go on to change it.
+      const copy = copyHostTensor(value)
+      return this.#queue.run(() => {
+        const slot = this.#slot(name)
+        this.#slots.set(name, { ...slot, version: slot.version + 1, value: copy, layout: 'plain' })
+      })
     })
   }
 
@@ -116,29 +119,16 @@ export class OnnxState implements StateStore {
     }
   }
 
-  /** Throws unless the store has the state `name` of this type. */
-  checkType(name: string, dtype: string, shape: HostTensor['shape']): void {
-    const { value } = this.#slot(name)
-    if (value.dtype === dtype && sameShape(value.shape, shape)) return
-    throw new ShapeError(
-      `onnx: the graph's state '${name}' is ${dtype}${formatShape(shape)}, the store holds ${value.dtype}${formatShape(value.shape)}`,
-    )
+  type(name: string): StaticType {
+    this.#life.check()
+    return this.#slot(name).value
   }
 
   dispose(): void {
-    this.#disposed = true
-    this.#slots.clear()
-    for (const release of this.#releases) release()
-  }
-
-  #check(): void {
-    if (this.#disposed) throw new DisposedError('onnx: this state was disposed')
+    void this.#life.end()
   }
 
   #slot(name: string): Slot {
-    this.#check()
-    const slot = this.#slots.get(name)
-    if (!slot) throw new GraphError(`onnx: there is no state '${name}'; there are: ${this.names.join(', ') || 'none'}`)
-    return slot
+    return stateNamed('onnx', this.#slots, name)
   }
 }

@@ -27,7 +27,7 @@ export class OnnxTensor implements DeviceTensor {
 
   /** What it holds. @throws DisposedError */
   get value(): HostTensor {
-    if (!this.#value) throw new DisposedError('onnx: this device tensor was disposed')
+    if (!this.#value) throw new DisposedError('onnx: this tensor was disposed')
     return this.#value
   }
 

@@ -5,24 +5,23 @@ import {
   type Backend,
   BackendUnavailableError,
   type Capabilities,
+  checkData,
+  checkSizes,
+  checkSupport,
   type CompileOptions,
   type DeviceTensor,
-  DisposedError,
   type Executable,
-  formatShape,
   type Graph,
   GraphError,
   type HostTensor,
-  hostTensor,
-  isStatic,
+  Lifetime,
   MemoryLedger,
   type MemoryReport,
   type Node,
   ownState,
   type StateInit,
   type StateStore,
-  typeOf,
-  UnsupportedOpError,
+  unknownSizes,
 } from '@dynconv/core'
 import { composedExecutor } from './composed/executor.ts'
 import type { Tf } from './composed/tf.ts'
@@ -106,7 +105,10 @@ export class TfjsBackend implements Backend {
   readonly #ledger: MemoryLedger
   readonly #refusals: readonly string[]
   readonly #executables: Set<TfjsExecutable> = new Set()
-  #disposed: boolean = false
+  readonly #life: Lifetime = new Lifetime('tfjs: this backend', async () => {
+    await Promise.all([...this.#executables].map((e) => e.end()))
+    this.#executor.dispose()
+  })
 
   constructor(executor: Executor, ledger: MemoryLedger, refusals: readonly string[]) {
     this.#executor = executor
@@ -116,28 +118,21 @@ export class TfjsBackend implements Backend {
   }
 
   supports(node: Node, graph: Graph): true | { readonly reason: string } {
-    const open = [...node.inputs, ...node.outputs].map((id) => typeOf(graph, id).shape).find((shape) => !isStatic(shape))
-    if (open) return { reason: `the shape [${open.join(', ')}] has unknown sizes; specialise the graph first` }
-    return this.#executor.supports(node, graph)
+    return unknownSizes(node, graph) ?? this.#executor.supports(node, graph)
   }
 
-  async createState(initial: readonly StateInit[]): Promise<StateStore> {
-    this.#check()
-    return this.#executor.createState(initial)
+  createState(initial: readonly StateInit[]): Promise<StateStore> {
+    return this.#life.use(() => this.#executor.createState(initial))
   }
 
-  async compile(graph: Graph, options: CompileOptions = {}): Promise<Executable> {
-    this.#check()
-    for (const { name, value } of [...graph.inputs, ...graph.states]) {
-      const { shape } = typeOf(graph, value)
-      if (!isStatic(shape)) throw new UnsupportedOpError({ backend: this.name, op: `the input '${name}'`, reason: `${formatShape(shape)} has unknown sizes; specialise the graph first` })
-    }
-    for (const node of graph.nodes) {
-      const supported = this.supports(node, graph)
-      if (supported !== true) throw new UnsupportedOpError({ backend: this.name, op: node.op, reason: supported.reason })
-    }
+  compile(graph: Graph, options: CompileOptions = {}): Promise<Executable> {
+    return this.#life.use(() => this.#compile(graph, options))
+  }
+
+  async #compile(graph: Graph, options: CompileOptions): Promise<Executable> {
+    checkSizes('tfjs', graph)
+    checkSupport(this, graph)
     const state = ownState('tfjs', graph, options.state, (store) => store instanceof TfjsState)
-    for (const s of graph.states) state?.checkType(s.name, s.dtype, s.shape)
     const { notes, ...loaded } = await this.#executor.load({ graph, guard: options.guard }, state)
     const executable = new TfjsExecutable({
       graph,
@@ -150,26 +145,18 @@ export class TfjsBackend implements Backend {
     return executable
   }
 
-  async upload(tensor: HostTensor): Promise<DeviceTensor> {
-    this.#check()
-    const checked = hostTensor(tensor.dtype, tensor.shape, tensor.data)
-    return new TfjsTensor(this.#executor.upload(checked), checked.data.byteLength, this.#executor, this.#ledger)
+  upload(tensor: HostTensor): Promise<DeviceTensor> {
+    return this.#life.use(() => {
+      checkData('tfjs: upload', tensor)
+      return new TfjsTensor(this.#executor.upload(tensor), tensor.data.byteLength, this.#executor, this.#ledger)
+    })
   }
 
   memory(): MemoryReport {
     return this.#ledger.report()
   }
 
-  async dispose(): Promise<void> {
-    if (this.#disposed) return
-    this.#disposed = true
-    const all = [...this.#executables]
-    for (const executable of all) executable.dispose()
-    await Promise.all(all.map((e) => e.released))
-    this.#executor.dispose()
-  }
-
-  #check(): void {
-    if (this.#disposed) throw new DisposedError('tfjs: this backend was disposed')
+  dispose(): Promise<void> {
+    return this.#life.end()
   }
 }

@@ -1,7 +1,7 @@
 // A compiled graph towards its user: checks inputs, keeps runs in order, frees the program when nothing runs on it any more.
 
-import { type DeviceTensor, DisposedError, DTypeError, type Executable, formatShape, type Graph, GraphError, type HostTensor, Queue, sameShape, ShapeError, sizeOf, typeOf } from '@dynconv/core'
-import type { Loaded, RunInput } from './executor.ts'
+import { checkInputs, type DeviceTensor, type Executable, type Graph, type HostTensor, Lifetime, Queue, useAll } from '@dynconv/core'
+import type { Loaded } from './executor.ts'
 import type { TfjsState } from './state.ts'
 import { TfjsTensor } from './tensors.ts'
 
@@ -20,54 +20,26 @@ export class TfjsExecutable implements Executable {
   readonly graph: Graph
   readonly #parts: ExecutableParts
   readonly #queue: Queue
-  #released: Promise<void> | undefined
+  readonly #life: Lifetime
 
   constructor(parts: ExecutableParts) {
     this.graph = parts.graph
     this.#parts = parts
-    // Programs that share a state take turns; others only wait for themselves.
     this.#queue = parts.state?.queue ?? new Queue()
-  }
-
-  async run(inputs: readonly (HostTensor | DeviceTensor)[]): Promise<readonly HostTensor[]> {
-    this.#check()
-    const { graph } = this
-    if (inputs.length !== graph.inputs.length) {
-      throw new ShapeError(`tfjs: run takes ${graph.inputs.length} inputs (${graph.inputs.map((p) => p.name).join(', ')}), got ${inputs.length}`)
-    }
-    const leases = graph.inputs.map(({ name, value }, i) => {
-      const given = inputs[i]
-      if (!given) throw new ShapeError(`tfjs: input '${name}' is missing`)
-      const { dtype, shape } = typeOf(graph, value)
-      if (given.dtype !== dtype) throw new DTypeError(`tfjs: input '${name}' must be ${dtype}, got ${given.dtype}`)
-      if (!sameShape(given.shape, shape)) throw new ShapeError(`tfjs: input '${name}' must be ${formatShape(shape)}, got ${formatShape(given.shape)}`)
-      return { name, given }
+    this.#life = new Lifetime('tfjs: this executable', () => {
+      parts.onDispose(this)
+      return this.#queue.end(() => parts.loaded.dispose())
     })
-    const taken: (() => void)[] = []
-    try {
-      const bound = leases.map(({ name, given }) => this.#bind(name, given, taken))
-      return await this.#queue.run(() => {
-        this.#parts.state?.check()
-        return this.#parts.loaded.run(bound)
-      })
-    } finally {
-      for (const release of taken) release()
-    }
   }
 
-  // An uploaded tensor lives at least until the run is over.
-  #bind(name: string, given: HostTensor | DeviceTensor, taken: (() => void)[]): RunInput {
-    if (given instanceof TfjsTensor) {
-      if (given.owner !== this.#parts.owner) throw new GraphError(`tfjs: input '${name}' belongs to another instance of this backend; read it and pass the host tensor`)
-      const { resident, release } = given.lease()
-      taken.push(release)
-      return resident
-    }
-    if (!('data' in given)) throw new GraphError(`tfjs: input '${name}' is a tensor of another backend (${given.backend}); read it and pass the host tensor`)
-    if (given.data.length !== sizeOf(given.shape)) {
-      throw new ShapeError(`tfjs: input '${name}' of ${formatShape(given.shape)} needs ${sizeOf(given.shape)} elements, got ${given.data.length}`)
-    }
-    return given
+  run(inputs: readonly (HostTensor | DeviceTensor)[]): Promise<readonly HostTensor[]> {
+    return this.#life.use(() => {
+      const { state, loaded, owner } = this.#parts
+      const given = checkInputs('tfjs', this.graph, inputs, (t): t is TfjsTensor => t instanceof TfjsTensor && t.owner === owner)
+      const run = (): Promise<readonly HostTensor[]> => loaded.run(given.map((t) => ('data' in t ? t : t.resident)))
+      // Programs that share a state take turns; others only wait for themselves.
+      return useAll(given.filter((t) => t instanceof TfjsTensor), () => state?.exclusive(run) ?? this.#queue.run(run))
+    })
   }
 
   explain(): string {
@@ -75,19 +47,11 @@ export class TfjsExecutable implements Executable {
   }
 
   dispose(): void {
-    if (this.#released) return
-    this.#released = this.#queue.end(() => {
-      this.#parts.loaded.dispose()
-    })
-    this.#parts.onDispose(this)
+    void this.end()
   }
 
-  /** Resolves when the program is gone. */
-  get released(): Promise<void> {
-    return this.#released ?? Promise.resolve()
-  }
-
-  #check(): void {
-    if (this.#released) throw new DisposedError('tfjs: this program was disposed')
+  /** The same; resolves when the program is gone. */
+  end(): Promise<void> {
+    return this.#life.end()
   }
 }

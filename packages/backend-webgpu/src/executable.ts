@@ -7,21 +7,7 @@
 // Where a kernel may find an index out of bounds, the states' new values go into a second command buffer, which is only
 // submitted when no index was: a failing run changes no state.
 
-import {
-  type DeviceTensor,
-  DTypeError,
-  type Executable,
-  formatShape,
-  formatType,
-  type Graph,
-  GraphError,
-  type HostTensor,
-  hostTensor,
-  Lifetime,
-  sameShape,
-  ShapeError,
-  typeOf,
-} from '@dynconv/core'
+import { checkInputs, type DeviceTensor, type Executable, type Graph, GraphError, type HostTensor, Lifetime, useAll } from '@dynconv/core'
 import { decode } from './encode.ts'
 import type { Engine, Pipeline } from './engine.ts'
 import type { MemoryPlan } from './plan/memory.ts'
@@ -120,14 +106,13 @@ export class WebGpuExecutable implements Executable, Timed {
     const { engine, state } = this.#parts
     engine.check()
     return this.#lifetime.use(async () => {
-      const checked = checkInputs(this.graph, inputs)
-      const start = (buffers: readonly (GPUBuffer | HostTensor)[]): Promise<readonly HostTensor[]> => engine.enqueue(() => this.#run(buffers, clock))
-      const bound = (): Promise<readonly HostTensor[]> => bind(engine, checked, [], start)
-      return state ? state.use(bound) : bound()
+      const checked = checkInputs('webgpu', this.graph, inputs, (t): t is WebGpuTensor => t instanceof WebGpuTensor && t.belongsTo(engine))
+      const used = [...(state ? [state] : []), ...checked.filter((t) => t instanceof WebGpuTensor)]
+      return useAll(used, () => engine.enqueue(() => this.#run(checked, clock)))
     })
   }
 
-  async #run(inputs: readonly (GPUBuffer | HostTensor)[], clock: Clock | undefined): Promise<readonly HostTensor[]> {
+  async #run(inputs: readonly (HostTensor | WebGpuTensor)[], clock: Clock | undefined): Promise<readonly HostTensor[]> {
     const { engine, program, state } = this.#parts
     const { device } = engine
     const version = state?.version(program.fixedStates) ?? 0
@@ -143,7 +128,7 @@ export class WebGpuExecutable implements Executable, Timed {
         if (!input) continue
         const to = this.#range(buffer)
         if ('data' in input) writeTensor(engine, to, input)
-        else copy(encoder, { from: { buffer: input, offset: 0 }, to, bytes: buffer.bytes })
+        else copy(encoder, { from: { buffer: input.buffer, offset: 0 }, to, bytes: buffer.bytes })
       }
       encodeCommands(encoder, commands, clock && ((label) => clock.pass(engine, label)))
       let offset = 0
@@ -307,34 +292,4 @@ function commandsOf({ engine, program, pipelines }: ExecutableParts, buffers: Re
     const group = engine.device.createBindGroup({ layout: pipeline.layout, entries })
     return { kind: 'dispatch', label: step.kernel.label, pipeline: pipeline.pipeline, group, groups: step.kernel.groups }
   })
-}
-
-function checkInputs(graph: Graph, inputs: readonly Input[]): readonly Input[] {
-  const { inputs: ports } = graph
-  if (inputs.length !== ports.length) {
-    const names = ports.map((port) => `'${port.name}'`).join(', ')
-    throw new ShapeError(`webgpu: run takes ${ports.length} inputs${names && ` (${names})`}, got ${inputs.length}`)
-  }
-  return ports.flatMap((port, i) => {
-    const wanted = typeOf(graph, port.value)
-    const given = inputs[i]
-    if (!given) throw new ShapeError(`webgpu: input '${port.name}' is missing`)
-    const what = `webgpu: input '${port.name}' must be ${formatType(wanted)}`
-    if (given.dtype !== wanted.dtype) throw new DTypeError(`${what}, got ${given.dtype}`)
-    if (!sameShape(given.shape, wanted.shape)) throw new ShapeError(`${what}, got ${formatShape(given.shape)}`)
-    return ['data' in given ? hostTensor(given.dtype, given.shape, given.data) : given]
-  })
-}
-
-// Device tensors as their buffers, kept alive through the run.
-function bind(
-  engine: Engine,
-  [input, ...rest]: readonly Input[],
-  bound: readonly (GPUBuffer | HostTensor)[],
-  start: (bound: readonly (GPUBuffer | HostTensor)[]) => Promise<readonly HostTensor[]>,
-): Promise<readonly HostTensor[]> {
-  if (!input) return start(bound)
-  if (input instanceof WebGpuTensor) return input.use(engine, (buffer) => bind(engine, rest, [...bound, buffer], start))
-  if (!('data' in input)) throw new GraphError(`webgpu: input ${bound.length} is a tensor of ${input.backend}; read() it first, or upload() it here`)
-  return bind(engine, rest, [...bound, input], start)
 }

@@ -1,19 +1,20 @@
 // Tensors and states on the device.
 
 import {
+  checkData,
+  checkInitial,
+  checkTensor,
+  checkType,
   type DeviceTensor,
   type DType,
-  DTypeError,
   formatType,
   GraphError,
   type HostTensor,
-  hostTensor,
   Lifetime,
-  sameShape,
-  ShapeError,
+  type OwnStore,
   sizeOf,
   type StateInit,
-  type StateStore,
+  stateNamed,
   type StaticShape,
   type StaticType,
 } from '@dynconv/core'
@@ -73,35 +74,37 @@ export class WebGpuTensor implements DeviceTensor {
   readonly dtype: DType
   readonly shape: StaticShape
   readonly #engine: Engine
-  readonly #buffer: GPUBuffer
+  readonly buffer: GPUBuffer
   readonly #lifetime: Lifetime
 
   constructor(engine: Engine, tensor: HostTensor) {
     this.dtype = tensor.dtype
     this.shape = tensor.shape
     this.#engine = engine
-    const checked = hostTensor(tensor.dtype, tensor.shape, tensor.data)
-    this.#buffer = engine.storage(bufferBytes(tensor.dtype, sizeOf(tensor.shape), engine.target), `the tensor ${formatType(tensor)}`)
-    writeTensor(engine, { buffer: this.#buffer, offset: 0 }, checked)
-    this.#lifetime = new Lifetime('webgpu: this tensor', () => engine.free(this.#buffer))
+    checkData('webgpu: upload', tensor)
+    this.buffer = engine.storage(bufferBytes(tensor.dtype, sizeOf(tensor.shape), engine.target), `the tensor ${formatType(tensor)}`)
+    writeTensor(engine, { buffer: this.buffer, offset: 0 }, tensor)
+    this.#lifetime = new Lifetime('webgpu: this tensor', () => engine.free(this.buffer))
   }
 
   read(): Promise<HostTensor> {
     return this.#lifetime.use(() =>
       this.#engine.enqueue(async () => {
-        const [tensor] = await download(this.#engine, 'read', [{ dtype: this.dtype, shape: this.shape, buffer: this.#buffer, offset: 0 }])
+        const [tensor] = await download(this.#engine, 'read', [{ dtype: this.dtype, shape: this.shape, buffer: this.buffer, offset: 0 }])
         if (!tensor) throw new GraphError('webgpu: nothing was read')
         return tensor
       }),
     )
   }
 
-  /** Keeps the buffer while `body` runs. @throws GraphError for a tensor of another device */
-  use<T>(engine: Engine, body: (buffer: GPUBuffer) => Promise<T>): Promise<T> {
-    return this.#lifetime.use(() => {
-      if (engine !== this.#engine) throw new GraphError('webgpu: the tensor belongs to another instance of this backend; read() it first')
-      return body(this.#buffer)
-    })
+  /** Keeps the buffer while `body` runs. @throws DisposedError */
+  use<T>(body: () => Promise<T>): Promise<T> {
+    return this.#lifetime.use(body)
+  }
+
+  /** Whether it lives on this very device. */
+  belongsTo(engine: Engine): boolean {
+    return engine === this.#engine
   }
 
   dispose(): void {
@@ -144,7 +147,7 @@ function sharing({ device: { limits }, target }: Engine, initial: readonly State
 }
 
 /** States, in buffers that they share, where programs read and write them. */
-export class WebGpuState implements StateStore {
+export class WebGpuState implements OwnStore {
   readonly names: readonly string[]
   readonly #engine: Engine
   readonly #slots: ReadonlyMap<string, Slot>
@@ -153,6 +156,7 @@ export class WebGpuState implements StateStore {
   readonly #lifetime: Lifetime
 
   constructor(engine: Engine, initial: readonly StateInit[]) {
+    checkInitial('webgpu', initial)
     const slots = new Map<string, Slot>()
     const shared: GPUBuffer[] = []
     this.#engine = engine
@@ -167,8 +171,7 @@ export class WebGpuState implements StateStore {
         const buffer = engine.storage(end, states.length === 1 ? `state '${states[0]?.name}'` : 'the states')
         shared.push(buffer)
         for (const { name, data, offset } of states) {
-          if (slots.has(name)) throw new GraphError(`webgpu: createState: the state '${name}' comes twice`)
-          writeTensor(engine, { buffer, offset }, hostTensor(data.dtype, data.shape, data.data))
+          writeTensor(engine, { buffer, offset }, data)
           slots.set(name, { dtype: data.dtype, shape: data.shape, buffer, offset, place: { shared: shared.length - 1, offset, bytes: end }, version: 0 })
         }
       }
@@ -193,10 +196,10 @@ export class WebGpuState implements StateStore {
   write(name: string, value: HostTensor): Promise<void> {
     return this.use(async () => {
       const slot = this.#slot(name)
-      this.checkType(name, value)
+      checkTensor(`webgpu: state '${name}'`, slot, value)
       // As it is now: the caller may go on to change it.
       const copy = { ...value, data: value.data.slice() } as HostTensor
-      await this.#engine.enqueue(() => this.#engine.guarded(`writing state '${name}'`, () => writeTensor(this.#engine, slot, hostTensor(copy.dtype, copy.shape, copy.data))))
+      await this.#engine.enqueue(() => this.#engine.guarded(`writing state '${name}'`, () => writeTensor(this.#engine, slot, copy)))
       slot.version += 1
     })
   }
@@ -231,12 +234,14 @@ export class WebGpuState implements StateStore {
     return names.reduce((sum, name) => sum + this.#slot(name).version, 0)
   }
 
+  type(name: string): StaticType {
+    this.#lifetime.check()
+    return this.#slot(name)
+  }
+
   /** @throws GraphError for an unknown name; ShapeError, DTypeError for another type */
   checkType(name: string, given: StaticType): void {
-    const slot = this.#slot(name)
-    const message = `webgpu: state '${name}' holds ${formatType(slot)}, got ${formatType(given)}`
-    if (slot.dtype !== given.dtype) throw new DTypeError(message)
-    if (!sameShape(slot.shape, given.shape)) throw new ShapeError(message)
+    checkType(`webgpu: state '${name}'`, this.type(name), given)
   }
 
   /** Keeps the buffers while `body` runs. @throws DisposedError */
@@ -249,8 +254,6 @@ export class WebGpuState implements StateStore {
   }
 
   #slot(name: string): Slot {
-    const slot = this.#slots.get(name)
-    if (!slot) throw new GraphError(`webgpu: there is no state '${name}' in this store; it holds ${this.names.join(', ') || 'none'}`)
-    return slot
+    return stateNamed('webgpu', this.#slots, name)
   }
 }

@@ -1,7 +1,7 @@
 // The executor that calls `tf` op by op, on any TensorFlow.js engine, over core's `interpret`: values are freed exactly after
 // their last use.
 
-import { bytesPerElement, fromNumbers, type Graph, GraphError, type HostTensor, interpret, type Interpreter, type Kernel, type KernelTable, type MemoryLedger, type Node, type OpName, sizeOf, type StateInit, type StaticShape, staticShape, supportOf, typeOf } from '@dynconv/core'
+import { bytesPerElement, fromNumbers, type Graph, GraphError, type HostTensor, interpret, type Interpreter, type Kernel, type KernelTable, type MemoryLedger, type Node, type OpName, sizeOf, type StateInit, type StaticShape, staticShape, type StaticType, supportOf, typeOf } from '@dynconv/core'
 import { type Executor, isHost, type Loaded, passesGuard, type Resident, type RunInput, type Source } from '../executor.ts'
 import { kernelTable } from '../kernels/table.ts'
 import { TfjsState } from '../state.ts'
@@ -187,8 +187,7 @@ class TensorState extends TfjsState {
     }
   }
 
-  protected fetch(name: string): Promise<HostTensor> {
-    const { dtype, shape } = this.type(name)
+  protected fetch(name: string, { dtype, shape }: StaticType): Promise<HostTensor> {
     const value = this.#tensors.get(name)
     if (!value) throw new GraphError(`tfjs: state '${name}' has no value`)
     return download(value, dtype, shape)

@@ -1,7 +1,7 @@
 // States whose values live where they were last used: in the variables of one or several sessions, on the host, or both. A
 // session that runs gets what it lacks; what a run writes, only its own session has from then on.
 
-import { copyHostTensor, GraphError, type HostTensor, type MemoryLedger, type StateInit } from '@dynconv/core'
+import { copyHostTensor, GraphError, type HostTensor, type MemoryLedger, type StateInit, stateNamed } from '@dynconv/core'
 import { TfjsState } from '../state.ts'
 
 /** A session, as a store of states sees it. */
@@ -94,8 +94,6 @@ export class SessionState extends TfjsState {
   }
 
   #slot(name: string): Slot {
-    const slot = this.#slots.get(name)
-    if (!slot) throw new GraphError(`tfjs: there is no state '${name}'; there are: ${this.names.join(', ') || 'none'}`)
-    return slot
+    return stateNamed('tfjs', this.#slots, name)
   }
 }

@@ -5,8 +5,8 @@ import { type Backend, type HostTensor, type StateInit, type StateStore, toFloat
 /** Something that a backend must keep to. */
 export interface ContractCase {
   readonly id: string
-  /** Does what the case is about, and gives what is wrong, a text each. */
-  readonly check: (backend: Backend) => Promise<readonly string[]>
+  /** Does what the case is about, and gives what is wrong, a text each; `create` starts the engine once more. */
+  readonly check: (backend: Backend, create: () => Promise<Backend>) => Promise<readonly string[]>
 }
 
 /** The elements; none of what is missing. */
@@ -32,25 +32,28 @@ export class Findings {
     if (problem !== undefined) this.problems.push(`${what}: ${problem}`)
   }
 
-  /** `body` must reject with an error of class `expected`. */
-  async refuses(what: string, expected: new (...args: never[]) => Error, body: () => Promise<unknown>): Promise<void> {
+  /** `body` must reject with an error of class `expected`, whose message holds each of `named`. */
+  async refuses(what: string, expected: new (...args: never[]) => Error, body: () => Promise<unknown>, ...named: readonly string[]): Promise<void> {
     try {
       await body()
       this.problems.push(`${what}: nothing was thrown, expected ${expected.name}`)
     } catch (error) {
-      if (error instanceof expected) return
+      if (error instanceof expected) {
+        for (const text of named) this.that(`${what}: the message says nothing of ${text}: ${error.message}`, error.message.includes(text))
+        return
+      }
       this.problems.push(`${what}: got ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}, expected ${expected.name}`)
     }
   }
 }
 
 /** A case from what it does. */
-export function contract(name: string, body: (backend: Backend, found: Findings) => Promise<void>): ContractCase {
+export function contract(name: string, body: (backend: Backend, found: Findings, create: () => Promise<Backend>) => Promise<void>): ContractCase {
   return {
     id: `contract[${name}]`,
-    check: async (backend) => {
+    check: async (backend, create) => {
       const found = new Findings()
-      await body(backend, found)
+      await body(backend, found, create)
       return found.problems
     },
   }

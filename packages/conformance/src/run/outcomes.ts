@@ -1,6 +1,7 @@
 // What becomes of one case on one backend: the verdicts of each mode.
 
 import { type Backend, dce, type OpName, UnsupportedOpError } from '@dynconv/core'
+import type { ContractCase } from '../cases/contractDefine.ts'
 import type { Case } from '../cases/define.ts'
 import type { Expectation } from '../expect/expectation.ts'
 import type { Program } from '../expect/program.ts'
@@ -83,11 +84,11 @@ export function surveyed({ survey }: Started, programs: readonly Program[]): Pro
 }
 
 /** Mode memory, for what surrounds the results. */
-export async function keepsTo({ backend }: Started, check: (backend: Backend) => Promise<readonly string[]>): Promise<Outcome> {
+export async function keepsTo({ target, backend }: Started, { check }: ContractCase): Promise<Outcome> {
   const problems: string[] = []
   await withCensus(backend, problems, async () => {
     try {
-      problems.push(...(await check(backend)))
+      problems.push(...(await check(backend, target.create)))
     } catch (error) {
       problems.push(`it threw ${thrown(error)}`)
     }

@@ -79,8 +79,8 @@ export class Plan {
   *jobs(): Generator<Job> {
     for (const c of this.cases) yield* this.#jobsOf(c)
     if (this.#modes.has('memory')) {
-      for (const { id, check } of this.#contracts) {
-        for (const target of this.#targets) yield { mode: 'memory', id, family: 'contract', dtype: undefined, ...on(target, (e) => keepsTo(e, check)) }
+      for (const c of this.#contracts) {
+        for (const target of this.#targets) yield { mode: 'memory', id: c.id, family: 'contract', dtype: undefined, ...on(target, (e) => keepsTo(e, c)) }
       }
     }
     for (const mode of ['memory', 'perf'] as const) {

@@ -50,7 +50,7 @@ export interface StateStore {
   readonly names: readonly string[]
   /** Copies one state to the host. @throws GraphError for an unknown name, DisposedError */
   read(name: string): Promise<HostTensor>
-  /** Replaces one state. @throws GraphError for an unknown name, ShapeError for another type, DisposedError */
+  /** Replaces one state. @throws GraphError for an unknown name; ShapeError, DTypeError for another type; DisposedError */
   write(name: string, value: HostTensor): Promise<void>
   /** Frees all of it. Twice is harmless. */
   dispose(): void
@@ -76,7 +76,7 @@ export interface Executable {
    * Runs once: outputs in the graph's order; states that the graph writes take their new values at the end. A failing run
    * changes no state.
    *
-   * @throws ShapeError, DTypeError for an input of another type; DisposedError
+   * @throws ShapeError, DTypeError for another number of inputs or one of another type; GraphError for a tensor of another backend; DisposedError
    */
   run(inputs: readonly (HostTensor | DeviceTensor)[]): Promise<readonly HostTensor[]>
   /** What was chosen (forms, layouts), a line a choice, for people. */
@@ -95,13 +95,17 @@ export interface Backend {
   readonly guardsState?: boolean
   /** Whether this very node can run (asked per instance, with its types in `graph`). */
   supports(node: Node, graph: Graph): true | { readonly reason: string }
-  /** State on this device. */
+  /** State on this device: copies. @throws GraphError for a name that comes twice; ShapeError, DTypeError for data that are not of their type; DisposedError */
   createState(initial: readonly StateInit[]): Promise<StateStore>
-  /** A program for `graph`, whose shapes are all known. @throws UnsupportedOpError */
+  /**
+   * A program for `graph`, whose shapes are all known.
+   *
+   * @throws UnsupportedOpError; ShapeError for unknown sizes; GraphError, ShapeError, DTypeError for a store that does not fit; DisposedError
+   */
   compile(graph: Graph, options?: CompileOptions): Promise<Executable>
-  /** Copies a tensor to the device. */
+  /** Copies a tensor to the device. @throws ShapeError, DTypeError for data that are not of their type; DisposedError */
   upload(tensor: HostTensor): Promise<DeviceTensor>
   memory(): MemoryReport
-  /** Frees the engine. What it made must not be used afterwards. */
+  /** Frees the engine and its executables. What it made must not be used afterwards. Twice is harmless. */
   dispose(): Promise<void>
 }

@@ -1,18 +1,17 @@
 // A whole backend from a table of kernels and a few functions about tensors: the contract's state stores, uploads, memory
 // accounting, disposal and checks at the edge, over `interpret`. For engines that run op by op.
 
+import { checkSizes, ownState } from './checks.ts'
 import type { Backend, Capabilities, CompileOptions, DeviceTensor, Executable, MemoryReport, StateInit, StateStore } from './contract.ts'
-import { GraphError, ShapeError } from './errors.ts'
 import { interpret, supportOf } from './interpret.ts'
 import { EngineTensors, type KernelEngine } from './kernelEngine.ts'
 import { KernelExecutable } from './kernelExecutable.ts'
 import { KernelStateStore } from './kernelState.ts'
 import { KernelTensor } from './kernelTensor.ts'
 import { Lifetime } from './lifetime.ts'
-import { type Graph, type Node, typeOf } from '../graph/graph.ts'
+import type { Graph, Node } from '../graph/graph.ts'
 import type { DynamicConvCost } from '../passes/planDynamicConv.ts'
-import type { HostTensor } from '../tensor/hostTensor.ts'
-import { formatShape, isStatic } from '../tensor/shape.ts'
+import { checkData, type HostTensor } from '../tensor/hostTensor.ts'
 
 /**
  * The backend of an engine.
@@ -54,11 +53,10 @@ class KernelBackend<T extends object> implements Backend {
   compile(graph: Graph, options: CompileOptions = {}): Promise<Executable> {
     return this.#life.use(() => {
       const { kernels, supports } = this.#engine
-      for (const port of graph.inputs) {
-        const { shape } = typeOf(graph, port.value)
-        if (!isStatic(shape)) throw new ShapeError(`${this.name}: input '${port.name}' has unknown sizes, ${formatShape(shape)}; specialise the graph first`)
-      }
-      const state = this.#stateOf(graph, options.state)
+      checkSizes(this.name, graph)
+      // Boundary: a store of this very engine holds tensors T.
+      const isOwn = (store: StateStore): store is KernelStateStore<T> => store instanceof KernelStateStore && store.belongsTo(this.#tensors)
+      const state = ownState(this.name, graph, options.state, isOwn)
       const interpreter = interpret<T>(graph, kernels, {
         backend: this.name,
         supports,
@@ -70,7 +68,10 @@ class KernelBackend<T extends object> implements Backend {
   }
 
   upload(tensor: HostTensor): Promise<DeviceTensor> {
-    return this.#life.use(async () => new KernelTensor(await this.#tensors.upload(tensor), tensor, this.#tensors, this.#life))
+    return this.#life.use(async () => {
+      checkData(`${this.name}: upload`, tensor)
+      return new KernelTensor(await this.#tensors.upload(tensor), tensor, this.#tensors, this.#life)
+    })
   }
 
   memory(): MemoryReport {
@@ -79,20 +80,5 @@ class KernelBackend<T extends object> implements Backend {
 
   dispose(): Promise<void> {
     return this.#life.end()
-  }
-
-  #stateOf(graph: Graph, store: StateStore | undefined): KernelStateStore<T> | undefined {
-    const [first] = graph.states
-    if (!first) return undefined
-    if (!store) {
-      throw new GraphError(`${this.name}: the graph has ${graph.states.length} states ('${first.name}', ...); give compile() a store made by createState()`)
-    }
-    if (!(store instanceof KernelStateStore) || !store.belongsTo(this.#tensors)) {
-      throw new GraphError(`${this.name}: the state store was made by another backend; make one with this backend's createState()`)
-    }
-    // Boundary: a store of this very engine holds tensors T.
-    const own = store as KernelStateStore<T>
-    for (const s of graph.states) own.checkType(s.name, s)
-    return own
   }
 }

@@ -4,7 +4,7 @@ import type { Capabilities, MemoryReport } from './contract.ts'
 import type { KernelTable, StaticType, Supports } from './interpret.ts'
 import type { DynamicConvCost } from '../passes/planDynamicConv.ts'
 import { bytesPerElement } from '../tensor/dtype.ts'
-import { hostTensor, type HostTensor } from '../tensor/hostTensor.ts'
+import type { HostTensor } from '../tensor/hostTensor.ts'
 import { sizeOf } from '../tensor/shape.ts'
 
 /** An engine whose tensors are `T`. */
@@ -65,9 +65,9 @@ export class EngineTensors<T extends object> {
     for (const t of this.#bytes.keys()) this.free(t)
   }
 
-  /** A new tensor. @throws ShapeError, DTypeError when the data are not what shape and dtype say */
+  /** A new tensor. */
   async upload({ dtype, shape, data }: HostTensor): Promise<T> {
-    const t = await this.engine.upload(hostTensor(dtype, shape, data))
+    const t = await this.engine.upload({ dtype, shape, data })
     this.made(t, { dtype, shape })
     return t
   }

@@ -1,16 +1,13 @@
 // States of a kernel backend: one tensor each, replaced as a whole at the end of a run. Reads, writes and runs on one store
 // follow one another, so that no run sees half of another's update.
 
-import type { StateInit, StateStore } from './contract.ts'
-import { GraphError, ShapeError } from './errors.ts'
+import { checkInitial, checkTensor, type OwnStore, stateNamed } from './checks.ts'
+import type { StateInit } from './contract.ts'
 import type { StaticType } from './interpret.ts'
 import type { EngineTensors } from './kernelEngine.ts'
 import { Lifetime } from './lifetime.ts'
 import { Queue } from './queue.ts'
-import { formatType } from '../graph/print.ts'
-import type { ValueType } from '../ops/define.ts'
-import type { HostTensor } from '../tensor/hostTensor.ts'
-import { sameShape } from '../tensor/shape.ts'
+import { copyHostTensor, type HostTensor } from '../tensor/hostTensor.ts'
 
 interface Entry<T> {
   readonly type: StaticType
@@ -18,7 +15,7 @@ interface Entry<T> {
 }
 
 /** The states of a kernel backend. */
-export class KernelStateStore<T extends object> implements StateStore {
+export class KernelStateStore<T extends object> implements OwnStore {
   readonly #tensors: EngineTensors<T>
   readonly #backend: Lifetime
   readonly #life: Lifetime
@@ -34,12 +31,12 @@ export class KernelStateStore<T extends object> implements StateStore {
     })
   }
 
-  /** Uploads the start of each state. @throws GraphError for a name that comes twice */
+  /** Uploads the start of each state. @throws GraphError, ShapeError, DTypeError (see `checkInitial`) */
   static async create<T extends object>(tensors: EngineTensors<T>, backend: Lifetime, initial: readonly StateInit[]): Promise<KernelStateStore<T>> {
     const entries = new Map<string, Entry<T>>()
+    checkInitial(tensors.engine.name, initial)
     try {
       for (const { name, data } of initial) {
-        if (entries.has(name)) throw new GraphError(`${tensors.engine.name}: createState: the state '${name}' comes twice`)
         entries.set(name, { type: { dtype: data.dtype, shape: data.shape }, value: await tensors.upload(data) })
       }
     } catch (error) {
@@ -58,32 +55,37 @@ export class KernelStateStore<T extends object> implements StateStore {
     return tensors === this.#tensors
   }
 
-  /** @throws GraphError for an unknown name; ShapeError for another type */
-  checkType(name: string, given: ValueType): void {
-    const { type } = this.#entry(name)
-    if (type.dtype !== given.dtype || !sameShape(type.shape, given.shape)) {
-      throw new ShapeError(`${this.#tensors.engine.name}: state '${name}' holds ${formatType(type)}, got ${formatType(given)}`)
-    }
+  type(name: string): StaticType {
+    this.#life.check()
+    return this.#entry(name).type
   }
 
   async read(name: string): Promise<HostTensor> {
     const entry = this.#entry(name)
-    return this.exclusive(() => Promise.resolve(this.#tensors.engine.download(entry.value, entry.type)))
+    return this.use(() => this.exclusive(async () => this.#tensors.engine.download(entry.value, entry.type)))
   }
 
   async write(name: string, value: HostTensor): Promise<void> {
-    this.checkType(name, value)
     const entry = this.#entry(name)
-    return this.exclusive(async () => {
-      const next = await this.#tensors.upload(value)
+    checkTensor(`${this.#tensors.engine.name}: state '${name}'`, entry.type, value)
+    // As it is now: the caller may go on to change it.
+    const copy = copyHostTensor(value)
+    const replace = async (): Promise<void> => {
+      const next = await this.#tensors.upload(copy)
       this.#tensors.free(entry.value)
       entry.value = next
-    })
+    }
+    return this.use(() => this.exclusive(replace))
   }
 
-  /** Runs `body` on the current tensors, when everything asked of this store before is done. @throws DisposedError */
+  /** Keeps the tensors while `body` runs. @throws DisposedError */
+  use<R>(body: () => Promise<R>): Promise<R> {
+    return this.#backend.use(() => this.#life.use(body))
+  }
+
+  /** Runs `body` on the current tensors, when everything asked of this store before is done; inside `use`. */
   exclusive<R>(body: (values: ReadonlyMap<string, T>) => Promise<R>): Promise<R> {
-    return this.#backend.use(() => this.#life.use(() => this.#queue.run(() => body(new Map([...this.#entries].map(([name, entry]) => [name, entry.value]))))))
+    return this.#queue.run(() => body(new Map([...this.#entries].map(([name, entry]) => [name, entry.value]))))
   }
 
   /**
@@ -123,8 +125,6 @@ export class KernelStateStore<T extends object> implements StateStore {
   }
 
   #entry(name: string): Entry<T> {
-    const entry = this.#entries.get(name)
-    if (!entry) throw new GraphError(`${this.#tensors.engine.name}: there is no state '${name}' in this store; it holds ${this.names.join(', ') || 'none'}`)
-    return entry
+    return stateNamed(this.#tensors.engine.name, this.#entries, name)
   }
 }

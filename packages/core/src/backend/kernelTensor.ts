@@ -1,7 +1,6 @@
 // A tensor that a kernel backend uploaded and the caller holds.
 
 import type { DeviceTensor } from './contract.ts'
-import { GraphError } from './errors.ts'
 import type { StaticType } from './interpret.ts'
 import type { EngineTensors } from './kernelEngine.ts'
 import { Lifetime } from './lifetime.ts'
@@ -14,7 +13,8 @@ export class KernelTensor<T extends object> implements DeviceTensor {
   readonly backend: string
   readonly dtype: DType
   readonly shape: StaticShape
-  readonly #value: T
+  /** The engine's own tensor. */
+  readonly value: T
   readonly #tensors: EngineTensors<T>
   readonly #engine: Lifetime
   readonly #life: Lifetime
@@ -23,22 +23,24 @@ export class KernelTensor<T extends object> implements DeviceTensor {
     this.backend = tensors.engine.name
     this.dtype = type.dtype
     this.shape = type.shape
-    this.#value = value
+    this.value = value
     this.#tensors = tensors
     this.#engine = engine
     this.#life = new Lifetime(`${this.backend}: this tensor`, () => tensors.free(value))
   }
 
   read(): Promise<HostTensor> {
-    return this.#engine.use(() => this.#life.use(() => this.#tensors.engine.download(this.#value, this)))
+    return this.#engine.use(() => this.#life.use(() => this.#tensors.engine.download(this.value, this)))
   }
 
-  /** Runs `body` on the engine's own tensor, which lives until that is done. @throws GraphError for a tensor of another instance */
-  use<R>(tensors: EngineTensors<T>, body: (value: T) => Promise<R>): Promise<R> {
-    return this.#life.use(() => {
-      if (tensors !== this.#tensors) throw new GraphError(`${this.backend}: the tensor belongs to another instance of this backend; read() it first`)
-      return body(this.#value)
-    })
+  /** Keeps it while `body` runs. @throws DisposedError */
+  use<R>(body: () => Promise<R>): Promise<R> {
+    return this.#life.use(body)
+  }
+
+  /** Whether it lives on the very engine that `tensors` counts. */
+  belongsTo(tensors: object): boolean {
+    return tensors === this.#tensors
   }
 
   dispose(): void {

@@ -3,6 +3,16 @@
 
 import { DisposedError } from './errors.ts'
 
+/** What is kept while it is used. */
+export interface Kept {
+  use<R>(body: () => Promise<R>): Promise<R>
+}
+
+/** Runs `body` with all of `kept` kept until it is done. @throws DisposedError */
+export function useAll<R>([first, ...rest]: readonly Kept[], body: () => Promise<R>): Promise<R> {
+  return first ? first.use(() => useAll(rest, body)) : body()
+}
+
 /** Guards a resource that is used asynchronously and disposed by hand. */
 export class Lifetime {
   readonly #what: string
@@ -19,11 +29,18 @@ export class Lifetime {
     this.#freed = new Promise((resolve) => {
       this.#settle = resolve
     })
+    // Who does not wait for the end is not told that it failed.
+    this.#freed.catch(() => undefined)
+  }
+
+  /** @throws DisposedError */
+  check(): void {
+    if (this.#ended) throw new DisposedError(`${this.#what} was disposed`)
   }
 
   /** Runs `body` with the resource kept until it is done. @throws DisposedError */
   async use<R>(body: () => Promise<R> | R): Promise<R> {
-    if (this.#ended) throw new DisposedError(`${this.#what} was disposed`)
+    this.check()
     this.#users++
     try {
       return await body()

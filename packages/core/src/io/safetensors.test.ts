@@ -113,7 +113,7 @@ test('a name that is reserved, given twice, or whose data does not fill its shap
   const x = tensor([1])
   expect(() => encodeSafetensors([['__metadata__', x]])).toThrow("encodeSafetensors: the name '__metadata__' is reserved")
   expect(() => encodeSafetensors([['a', x], ['a', x]])).toThrow("the name 'a' occurs twice")
-  expect(() => encodeSafetensors([['a', { dtype: 'float32', shape: [2], data: x.data }]])).toThrow("'a' of shape [2] needs 2 elements, got 1")
+  expect(() => encodeSafetensors([['a', { dtype: 'float32', shape: [2], data: x.data }]])).toThrow("'a': shape [2] needs 2 elements, got 1")
 })
 
 const f32 = (name: string, shape: string, begin: number, end: number, dtype = 'F32') => `"${name}":{"dtype":"${dtype}","shape":${shape},"data_offsets":[${begin},${end}]}`

@@ -9,10 +9,10 @@
 // gives tensors or throws a FormatError that names the byte. Elements are taken as the machine stores them, which is little
 // endian wherever JavaScript engines run.
 
-import { FormatError, ShapeError, ValueError } from '../backend/errors.ts'
+import { FormatError, ValueError } from '../backend/errors.ts'
 import { bytesPerElement, type DType, dtypes } from '../tensor/dtype.ts'
-import { type HostTensor, hostTensor } from '../tensor/hostTensor.ts'
-import { formatShape, sizeOf } from '../tensor/shape.ts'
+import { checkData, type HostTensor, hostTensor } from '../tensor/hostTensor.ts'
+import { formatShape } from '../tensor/shape.ts'
 
 /** What a safetensors file holds. */
 export interface Safetensors {
@@ -32,7 +32,7 @@ const names = { float32: 'F32', float16: 'F16', int32: 'I32', bool: 'BOOL' } as 
  * The file as its bytes; equal content gives equal bytes, in whatever order it comes.
  *
  * @example encodeSafetensors(layer.state(), new Map([['format', 'pt']]))
- * @throws ValueError for a name that occurs twice or is `__metadata__`; ShapeError for data that does not fill its shape
+ * @throws ValueError for a name that occurs twice or is `__metadata__`; ShapeError, DTypeError for data that are not what shape and dtype say
  */
 export function encodeSafetensors(tensors: Iterable<readonly [string, HostTensor]>, metadata: ReadonlyMap<string, string> = new Map()): Uint8Array {
   // Larger elements first keeps every tensor aligned without gaps.
@@ -44,7 +44,7 @@ export function encodeSafetensors(tensors: Iterable<readonly [string, HostTensor
   for (const [name, { dtype, shape, data }] of sorted) {
     if (seen.has(name)) throw new ValueError(`encodeSafetensors: the name '${name}' ${name === METADATA ? 'is reserved' : 'occurs twice'}; rename one tensor`)
     seen.add(name)
-    if (data.length !== sizeOf(shape)) throw new ShapeError(`encodeSafetensors: '${name}' of shape ${formatShape(shape)} needs ${sizeOf(shape)} elements, got ${data.length}`)
+    checkData(`encodeSafetensors: '${name}'`, { dtype, shape, data })
     const begin = end
     end += data.byteLength
     entries.push([name, { dtype: names[dtype], shape, data_offsets: [begin, end] }])

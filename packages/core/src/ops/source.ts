@@ -1,9 +1,9 @@
 // Values that come from nothing: constants and index ramps.
 
-import { DTypeError, ShapeError } from '../backend/errors.ts'
+import { DTypeError } from '../backend/errors.ts'
 import { checkDType, dtypes } from '../tensor/dtype.ts'
-import { toFloat64 } from '../tensor/hostTensor.ts'
-import { checkShape, formatShape, sizeOf, staticShape } from '../tensor/shape.ts'
+import { checkData, toFloat64 } from '../tensor/hostTensor.ts'
+import { checkShape, staticShape } from '../tensor/shape.ts'
 import { checkAxis, numeric, take } from './checks.ts'
 import { defineOp, type OpTable } from './define.ts'
 import { blocks, mapRef, refOf, refTensor } from './refs.ts'
@@ -17,12 +17,9 @@ export const sourceOps: Pick<OpTable, 'constant' | 'iota'> = {
       take('constant', inputs)
       if (typeof value !== 'object' || value === null) throw new DTypeError(`constant: value must be a host tensor, got ${String(value)}`)
       checkDType('constant', 'dtype', value.dtype, dtypes)
-      checkShape('constant', value.shape)
-      const shape = staticShape('constant', value.shape)
-      if (value.data.length !== sizeOf(shape)) {
-        throw new ShapeError(`constant: shape ${formatShape(shape)} needs ${sizeOf(shape)} elements, got ${value.data.length}`)
-      }
-      return { dtype: value.dtype, shape }
+      staticShape('constant', value.shape)
+      checkData('constant', value)
+      return { dtype: value.dtype, shape: value.shape }
     },
     gradient: 'none',
     reference: ({ value }) => refOf(value.shape, toFloat64(value)),

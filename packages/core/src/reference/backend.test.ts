@@ -141,15 +141,15 @@ test('inputs of another number, dtype, shape or length are refused by name', asy
 
 test('stores are checked against the graph', async () => {
   const backend = referenceBackend()
-  await expect(backend.compile(counter())).rejects.toThrow("reference: the graph has 1 states ('count', ...); give compile() a store made by createState()")
+  await expect(backend.compile(counter())).rejects.toThrow("reference: the graph reads the state 'count' (of 1); pass { state } from createState")
   await expect(backend.compile(counter(), { state: await backend.createState([]) })).rejects.toThrow("there is no state 'count' in this store; it holds none")
   const wide = await backend.createState([{ name: 'count', kind: 'buffer', data: tensor([1, 2, 3]) }])
-  await expect(backend.compile(counter(), { state: wide })).rejects.toThrow("state 'count' holds float32[3], got float32[2]")
-  await expect(backend.compile(counter(), { state: await referenceBackend().createState(start) })).rejects.toThrow('made by another backend')
+  await expect(backend.compile(counter(), { state: wide })).rejects.toThrow("reference: to fit the store, the graph's state 'count' must be float32[3], got [2]")
+  await expect(backend.compile(counter(), { state: await referenceBackend().createState(start) })).rejects.toThrow('the state belongs to another backend')
   await expect(backend.createState([...start, ...start])).rejects.toThrow("the state 'count' comes twice")
   const state = await backend.createState(start)
   await expect(state.read('nothing')).rejects.toThrow("there is no state 'nothing' in this store; it holds count")
-  await expect(state.write('count', tensor(1))).rejects.toThrow("state 'count' holds float32[2], got float32[]")
+  await expect(state.write('count', tensor(1))).rejects.toThrow("reference: state 'count' must be float32[2], got []")
 })
 
 test('graphs with unknown sizes are refused', async () => {

@@ -21,10 +21,20 @@ const storage = { float32: Float32Array, float16: Uint16Array, int32: Int32Array
  * @throws ShapeError when the length is not the product of the shape; DTypeError for the wrong kind of array
  */
 export function hostTensor<D extends DType>(dtype: D, shape: StaticShape, data: DataOf[D]): HostTensor<D> {
-  checkShape('hostTensor', shape)
-  if (!(data instanceof storage[dtype])) throw new DTypeError(`hostTensor: ${dtype} data must be a ${storage[dtype].name}`)
-  if (data.length !== sizeOf(shape)) throw new ShapeError(`hostTensor: shape ${formatShape(shape)} needs ${sizeOf(shape)} elements, got ${data.length}`)
+  checkData('hostTensor', { dtype, shape, data })
   return { dtype, shape, data }
+}
+
+/**
+ * Throws unless the elements of a tensor are what its dtype and shape say.
+ *
+ * @param who the beginning of the message
+ * @throws ShapeError for another number of elements, or sizes that cannot be; DTypeError for another kind of array
+ */
+export function checkData(who: string, { dtype, shape, data }: HostTensor): void {
+  checkShape(who, shape)
+  if (!(data instanceof storage[dtype])) throw new DTypeError(`${who}: ${dtype} data must be a ${storage[dtype].name}, got ${data.constructor.name}`)
+  if (data.length !== sizeOf(shape)) throw new ShapeError(`${who}: shape ${formatShape(shape)} needs ${sizeOf(shape)} elements, got ${data.length}`)
 }
 
 /**

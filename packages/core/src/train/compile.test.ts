@@ -24,8 +24,8 @@ test('a named size compiles once for each size that comes', async () => {
 test('inputs that do not fit are refused', async () => {
   const f = await compile((x, y) => x.add(y), { backend: referenceBackend(), inputs: [{ shape: ['N', 2] }, { shape: ['N', 2], name: 'other' }] })
   await expect(f.run([zeros([3, 2])])).rejects.toThrow('run: expected 2 inputs (input0, other), got 1')
-  await expect(f.run([zeros([3, 2]), zeros([4, 2])])).rejects.toThrow("run: input 'other' must be [N, 2], got [4, 2]")
-  await expect(f.run([zeros([3, 2]), zeros([3, 2], 'int32')])).rejects.toThrow("run: input 'other' must be float32, got int32")
+  await expect(f.run([zeros([3, 2]), zeros([4, 2])])).rejects.toThrow("run: input 'other' must be float32[N, 2], got [4, 2]")
+  await expect(f.run([zeros([3, 2]), zeros([3, 2], 'int32')])).rejects.toThrow("run: input 'other' must be float32[N, 2], got int32")
 })
 
 test('inference uses running statistics and leaves the modes of the parts alone', async () => {

@@ -1,6 +1,7 @@
 // A module (or a function) compiled for inference: traced once, compiled once for each set of input shapes.
 
-import { DisposedError, DTypeError, ShapeError } from '../backend/errors.ts'
+import { checkType } from '../backend/checks.ts'
+import { DisposedError, ShapeError } from '../backend/errors.ts'
 import type { Backend, DeviceTensor, Executable, StateStore } from '../backend/contract.ts'
 import { prepare } from '../backend/prepare.ts'
 import { type Graph, typeOf } from '../graph/graph.ts'
@@ -9,7 +10,7 @@ import { Module } from '../nn/module.ts'
 import { formatChoices } from '../passes/planDynamicConv.ts'
 import { specialise } from '../passes/specialise.ts'
 import type { HostTensor } from '../tensor/hostTensor.ts'
-import { type Dim, formatShape } from '../tensor/shape.ts'
+import type { Dim } from '../tensor/shape.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 
 /** How to compile. */
@@ -85,9 +86,8 @@ export class Compiled {
       const want = typeOf(graph, port.value)
       const got = inputs[i]
       if (!got) return
-      if (got.dtype !== want.dtype) throw new DTypeError(`run: input '${port.name}' must be ${want.dtype}, got ${got.dtype}`)
       const fits = got.shape.length === want.shape.length && want.shape.every((d, axis) => bind(sizes, d, got.shape[axis] ?? 0))
-      if (!fits) throw new ShapeError(`run: input '${port.name}' must be ${formatShape(want.shape)}, got ${formatShape(got.shape)}`)
+      checkType(`run: input '${port.name}'`, want, got, fits)
     })
     return sizes
   }
