@@ -4,20 +4,10 @@
 // tries them. All forms give the same result. On a graphics card a loop costs a launch for each sample, so everything goes in
 // one there; that is reasoning, until it is measured.
 
-import type { Padding2d, Size2d } from '@dynconv/core'
+import type { DynamicConvLayer, Padding2d } from '@dynconv/core'
 
 /** A dynamic convolution of one group without dilation. */
-export interface DynamicLayer {
-  readonly batch: number
-  readonly numBases: number
-  readonly inChannels: number
-  readonly outChannels: number
-  readonly kernelSize: Size2d
-  readonly inputSize: Size2d
-  readonly outputSize: Size2d
-  readonly stride: Size2d
-  readonly padding: Padding2d
-}
+export type DynamicLayer = Pick<DynamicConvLayer, 'batch' | 'numBases' | 'inChannels' | 'outChannels' | 'kernelSize' | 'inputSize' | 'outputSize' | 'stride' | 'padding'>
 
 /**
  * - loop: a convolution for each sample.

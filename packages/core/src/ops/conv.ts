@@ -19,11 +19,11 @@
 
 import { ShapeError } from '../backend/errors.ts'
 import { checkDType } from '../tensor/dtype.ts'
-import { formatShape, known, sameShape, type StaticShape, sizeOf } from '../tensor/shape.ts'
+import { formatShape, known, sameShape, type Shape, type StaticShape, sizeOf } from '../tensor/shape.ts'
 import { only, type Tensor } from '../tensor/tensor.ts'
-import type { Conv2dAttrs, Size2d } from './attrs.ts'
+import type { Conv2dAttrs, OpAttrs, Size2d } from './attrs.ts'
 import { checkInt, floats, sameDType, take } from './checks.ts'
-import { checkGradSize, checkImages, checkSameBatch, checkSize2d, outputSize } from './checks2d.ts'
+import { checkGradSize, checkImages, checkSameBatch, checkSize2d, type Images, outputSize } from './checks2d.ts'
 import { defineOp, type OpTable, type ValueType } from './define.ts'
 import { type Padding, toPadding2d, toSize2d } from './options2d.ts'
 import { addAt, at, refTensor } from './refs.ts'
@@ -125,14 +125,7 @@ export const convOps: Pick<OpTable, 'conv2d' | 'conv2dInputGrad' | 'conv2dFilter
       const [dy, weight] = take(who, inputs, 'dy', 'weight')
       const dtype = sameDType(who, ['dy', 'weight'], inputs)
       const grads = checkImages(who, 'dy', dy)
-      const kernels = checkKernels(who, 'weight', weight)
-      checkInt(who, 'groups', attrs.groups, 1)
-      const channels = kernels.inPerGroup * attrs.groups
-      checkGroups(who, attrs.groups, channels, kernels.outChannels)
-      checkOutChannels(who, grads.channels, kernels)
-      checkSize2d(who, 'inputSize', attrs.inputSize)
-      checkGradSize(who, 'dy', grads.size, attrs.inputSize, outputSize(who, attrs.inputSize, { ...attrs, kernelSize: kernels.size }))
-      return { dtype, shape: [grads.batch, channels, ...attrs.inputSize] }
+      return { dtype, shape: inputGradShape(who, attrs, grads, checkKernels(who, 'weight', weight)) }
     },
     gradient: ({ attrs, inputs, grad, needs }) => {
       const [dy, weight] = take('conv2dInputGrad', inputs, 'dy', 'weight')
@@ -224,6 +217,16 @@ export function checkInPerGroup(who: string, what: string, kernels: Kernels, inC
 /** Throws unless dy has the kernels' output channels. */
 export function checkOutChannels(who: string, channels: number, kernels: Kernels): void {
   if (channels !== kernels.outChannels) throw new ShapeError(`${who}: dy has ${channels} channels, but the kernels make ${kernels.outChannels}`)
+}
+
+/** [N, I, ...inputSize]: the images whose convolution with `kernels` has a gradient like `dy`. @throws ShapeError where there are none */
+export function inputGradShape(who: string, attrs: OpAttrs['conv2dInputGrad'], dy: Images, kernels: Kernels): Shape {
+  const channels = kernels.inPerGroup * attrs.groups
+  checkGroups(who, attrs.groups, channels, kernels.outChannels)
+  checkOutChannels(who, dy.channels, kernels)
+  checkSize2d(who, 'inputSize', attrs.inputSize)
+  checkGradSize(who, 'dy', dy.size, attrs.inputSize, outputSize(who, attrs.inputSize, { ...attrs, kernelSize: kernels.size }))
+  return [dy.batch, channels, ...attrs.inputSize]
 }
 
 // Only the attributes of conv2d itself, so that equal convolutions have equal attributes.

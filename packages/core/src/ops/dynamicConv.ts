@@ -27,8 +27,8 @@ import { type Dim, formatShape, known, sameShape, type StaticShape, sizeOf } fro
 import { only, type Tensor } from '../tensor/tensor.ts'
 import type { DynamicConv2dAttrs, DynamicConvForm } from './attrs.ts'
 import { checkInt, checkInts, floats, sameDType, take } from './checks.ts'
-import { checkGradSize, checkImages, checkSameBatch, checkSize2d, outputSize } from './checks2d.ts'
-import { checkGroups, checkInPerGroup, checkOutChannels, type Conv2dOptions, convAttrs, convOps, type Kernels, pixels } from './conv.ts'
+import { checkGradSize, checkImages, checkSameBatch, outputSize } from './checks2d.ts'
+import { checkGroups, checkInPerGroup, checkOutChannels, type Conv2dOptions, convAttrs, convOps, inputGradShape, type Kernels, pixels } from './conv.ts'
 import { defineOp, type OpTable, type RefTensor, type ValueType } from './define.ts'
 import { isOutputs, mixedConv, mixedInputGrad, mixedKernelGrad } from './dynamicConvForms.ts'
 import { addAt, at, refTensor } from './refs.ts'
@@ -122,13 +122,7 @@ export const dynamicConvOps: Pick<OpTable, DynamicName> = {
       const dtype = sameDType(who, ['dy', 'bases', 'pi'], inputs)
       const grads = checkImages(who, 'dy', dy)
       const kernels = checkMixture(who, attrs, bases, pi, 'dy', grads.batch)
-      checkInt(who, 'groups', attrs.groups, 1)
-      const channels = kernels.inPerGroup * attrs.groups
-      checkGroups(who, attrs.groups, channels, kernels.outChannels)
-      checkOutChannels(who, grads.channels, kernels)
-      checkSize2d(who, 'inputSize', attrs.inputSize)
-      checkGradSize(who, 'dy', grads.size, attrs.inputSize, outputSize(who, attrs.inputSize, { ...attrs, kernelSize: kernels.size }))
-      return { dtype, shape: [grads.batch, channels, ...attrs.inputSize] }
+      return { dtype, shape: inputGradShape(who, attrs, grads, kernels) }
     },
     reference: (attrs, inputs, [output]) => {
       const [dy, bases, pi] = take('dynamicConv2dInputGrad', inputs, 'dy', 'bases', 'pi')
