@@ -3,16 +3,12 @@
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CommandLine, type Ended } from '@dynconv/app-kit/testing'
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { afterAll, afterEach, expect, test } from 'vitest'
 import { readReport } from './report.ts'
 import { report, row } from './testing/reports.ts'
 
-let cli: CommandLine
-let folder: string
-beforeAll(async () => {
-  cli = await CommandLine.create(new URL('main.ts', import.meta.url))
-  folder = cli.folder
-})
+const cli = new CommandLine(new URL('main.ts', import.meta.url))
+const { folder } = cli
 afterEach(() => cli.killAll())
 afterAll(() => cli.dispose())
 

@@ -7,12 +7,8 @@ import { decodeSafetensors, encodeSafetensors, readCheckpoint } from '@dynconv/c
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { type MetricsRecord, readHistory } from './history.ts'
 
-let cli: CommandLine
-let folder: string
-beforeAll(async () => {
-  cli = await CommandLine.create(new URL('main.ts', import.meta.url))
-  folder = cli.folder
-})
+const cli = new CommandLine(new URL('main.ts', import.meta.url))
+const { folder } = cli
 afterEach(() => cli.killAll())
 afterAll(() => cli.dispose())
 

@@ -2,7 +2,8 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtempSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -27,18 +28,13 @@ export interface Started {
 /** Starts the commands of one app. */
 export class CommandLine {
   /** Where they run; it is empty at first. */
-  readonly folder: string
+  readonly folder: string = mkdtempSync(join(tmpdir(), 'dynconv-cli-'))
   readonly #main: string
   readonly #children: Set<ChildProcess> = new Set()
 
-  private constructor(main: string, folder: string) {
-    this.#main = main
-    this.folder = folder
-  }
-
   /** `main`: the URL of the app's TypeScript entry. */
-  static async create(main: URL): Promise<CommandLine> {
-    return new CommandLine(fileURLToPath(main), await mkdtemp(join(tmpdir(), 'dynconv-cli-')))
+  constructor(main: URL) {
+    this.#main = fileURLToPath(main)
   }
 
   start(...args: readonly string[]): Started {
