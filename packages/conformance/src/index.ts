@@ -3,6 +3,7 @@
 
 export { contractCases } from './cases/contract.ts'
 export type { ContractCase } from './cases/contractDefine.ts'
+export { type ConvCorner, convCorners } from './cases/convCorners.ts'
 export { type Case, type CaseOptions, defineCase, moduleCase, opCase, type OpCaseOptions, type Order } from './cases/define.ts'
 export { allCases } from './cases/index.ts'
 export { type PerfCase, perfCases } from './cases/perf.ts'

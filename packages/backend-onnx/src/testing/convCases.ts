@@ -1,5 +1,6 @@
 // Cases of the convolutions: stride x dilation x groups x padding, static and dynamic, and their gradients.
 
+import { type ConvCorner, convCorners } from '@dynconv/conformance'
 import {
   type Conv2dAttrs,
   conv2d,
@@ -7,11 +8,9 @@ import {
   conv2dInputGrad,
   type DynamicConvForm,
   dynamicConv2d,
-  formatShape,
   type OpAttrs,
   type OpName,
   outputSize,
-  type Padding2d,
   type Size2d,
   tensor,
   type Tensor,
@@ -22,39 +21,15 @@ import { halves, randn } from './compare.ts'
 type Cases<K extends OpName> = { readonly [N in K]: readonly Case[] }
 
 /** A convolution of images of some size. */
-export interface ConvShape {
-  readonly name: string
+export interface ConvShape extends ConvCorner {
   readonly batch: number
   readonly inChannels: number
   readonly outChannels: number
   readonly inputSize: Size2d
-  readonly kernelSize: Size2d
-  readonly attrs: Conv2dAttrs
 }
 
-const strides: readonly Size2d[] = [[1, 1], [2, 2], [3, 1]]
-const dilations: readonly Size2d[] = [[1, 1], [2, 1]]
-const paddings: readonly Padding2d[] = [[0, 0, 0, 0], [1, 1, 1, 1], [0, 2, 1, 0]]
-const kernelSizes: readonly Size2d[] = [[3, 3], [1, 1], [2, 3]]
-
-/** Every combination of the corners above, on 9x8 pixels. */
-export const convShapes: readonly ConvShape[] = strides.flatMap((stride) =>
-  dilations.flatMap((dilation) =>
-    paddings.flatMap((padding) =>
-      kernelSizes.flatMap((kernelSize) =>
-        [1, 2, 4].map((groups) => ({
-          name: `kernel ${formatShape(kernelSize)} stride ${formatShape(stride)} dilation ${formatShape(dilation)} padding ${formatShape(padding)} groups ${groups}`,
-          batch: 2,
-          inChannels: 4,
-          outChannels: groups === 4 ? 4 : 6,
-          inputSize: [9, 8] as const,
-          kernelSize,
-          attrs: { stride, padding, dilation, groups },
-        })),
-      ),
-    ),
-  ),
-)
+/** Every corner, on 9x8 pixels. */
+export const convShapes: readonly ConvShape[] = convCorners.map((corner) => ({ batch: 2, inChannels: 4, outChannels: corner.attrs.groups === 4 ? 4 : 6, inputSize: [9, 8], ...corner }))
 
 const plain: Conv2dAttrs = { stride: [1, 1], padding: [1, 1, 1, 1], dilation: [1, 1], groups: 1 }
 
