@@ -1,8 +1,8 @@
-// What every backend keeps to is the suite's contract; here stand the words of this one's errors, its accounts, its end.
+// What every backend keeps to is the suite's contract; here stand this one's accounts.
 
 import { randn } from '@dynconv/conformance'
 import { conformanceTests } from '@dynconv/conformance/vitest'
-import { type Backend, GraphBuilder, ops, tensor, trace } from '@dynconv/core'
+import { type Backend, GraphBuilder, ops } from '@dynconv/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { tfjs } from './backend.ts'
 import { testedEngines } from './testing/engines.ts'
@@ -14,18 +14,7 @@ describe.each([...testedEngines])('$title', ({ options }) => {
   beforeAll(async () => {
     backend = await tfjs(options)
   })
-  afterAll(async () => {
-    const { liveTensors, liveBytes } = backend.memory()
-    await backend.dispose()
-    if (liveTensors + liveBytes > 0) throw new Error(`the tests left ${liveTensors} tensors of ${liveBytes} bytes alive`)
-  })
-
-  test('a failing run says that no state was changed', async () => {
-    const { graph } = trace((table, at) => table.gather(at), { inputs: [{ shape: [3] }, { dtype: 'int32', shape: [1] }] })
-    const program = await backend.compile(graph)
-    await expect(program.run([tensor([1, 2, 3]), tensor([9], [1], 'int32')])).rejects.toThrow(/tfjs: the run failed; no state was changed/)
-    program.dispose()
-  })
+  afterAll(() => backend.dispose())
 
   test('memory counts states and device tensors, stays the same over runs, and returns to where it was', async () => {
     const start = backend.memory()
