@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest'
 import { trace } from '../graph/trace.ts'
 import { evaluate } from '../reference/evaluate.ts'
+import { dynamicConv2d } from '../ops/dynamicConv.ts'
+import { batchNormInference, groupNorm } from '../ops/norm.ts'
 import { checkGradient, checkSecondOrder, randomRef, ref } from '../testing/gradcheck.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { customGradient } from './customGradient.ts'
@@ -37,6 +39,13 @@ test('a value in the middle can be differentiated by', () => {
       return gradients(h.square().sum(), [h])
     }, [2]),
   ).toEqual([[12]])
+})
+
+test('a tensor that is several inputs of an op without a rule of its own gets its gradient once', () => {
+  checkGradient((x, v) => groupNorm(x, v, v, { groups: 1 }), [randomRef([2, 3, 2, 2], 1), randomRef([3], 2)])
+  checkGradient((x, v) => batchNormInference(x, v, v, v, v.square()), [randomRef([2, 3, 2, 2], 1), randomRef([3], 2)])
+  // d bases with x itself as the gradient that flows in, differentiated by x.
+  checkGradient((x, w, pi) => gradients(dynamicConv2d(x, w, pi), [w, pi], x), [randomRef([2, 4, 3, 3], 1), randomRef([3, 4, 4, 1, 1], 2), randomRef([2, 3], 3)])
 })
 
 test('a seed makes it a vector-Jacobian product', () => {

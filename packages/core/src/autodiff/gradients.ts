@@ -111,7 +111,8 @@ function backward(
     // another is the business of the nodes before.
     const from = builder.nodes.length
     const parts = def.decompose(node.attrs, inputs)
-    return pullBack(parts, grads, inputs, from)
+    // A tensor that is several of the inputs has its whole gradient already: it counts once.
+    return pullBack(parts, grads, inputs, from).map((g, i) => (node.inputs.indexOf(node.inputs[i] ?? -1) === i ? g : undefined))
   }
   throw new GraphError(`gradients: ${node.op} has no gradient rule`)
 }
