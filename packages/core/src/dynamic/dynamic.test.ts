@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { trace } from '../graph/trace.ts'
-import { Conv2d } from '../nn/layers.ts'
+import { Conv2d, GroupNorm } from '../nn/layers.ts'
 import type { Module } from '../nn/module.ts'
 import { evaluate, toRef } from '../reference/evaluate.ts'
 import { type HostTensor, tensor, zeros } from '../tensor/hostTensor.ts'
@@ -65,6 +65,21 @@ test.each<RoutingNorm>(['layer', 'group', 'batch'])('the routing takes a %s norm
   const routing = new Routing({ inChannels: 32, numBases: 4, norm })
   expect(run(routing, [3, 32, 2, 2]).every(Number.isFinite)).toBe(true)
   expect(routing.state().has('norm.weight')).toBe(true)
+})
+
+test.each([6, 16, 24, 32, 64])('a group norm over %i channels lets the mixture depend on the sample', (inChannels) => {
+  const routing = new Routing({ inChannels, numBases: 4, norm: 'group', temperature: 0.01 })
+  const pi = run(routing, [3, inChannels, 2, 2])
+  const [first, second] = [pi.subarray(0, 4), pi.subarray(4, 8)]
+  expect(Math.max(...first.map((x, k) => Math.abs(x - (second[k] ?? 0))))).toBeGreaterThan(0.05)
+})
+
+test('a group norm has 8 groups at most, of 4 channels at least', () => {
+  const groups = (hidden: number): number | undefined => {
+    const { norm } = new Routing({ inChannels: 4 * hidden, numBases: 2, norm: 'group' })
+    return norm instanceof GroupNorm ? norm.groups : undefined
+  }
+  expect([4, 6, 7, 8, 12, 16, 32, 128].map(groups)).toEqual([1, 1, 1, 2, 3, 4, 8, 8])
 })
 
 test('with a uniform mixture the layer is one convolution with the mean of its bases', () => {

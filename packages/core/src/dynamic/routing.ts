@@ -19,7 +19,7 @@ import type { Tensor } from '../tensor/tensor.ts'
 /** How logits become the mixture: softmax (sums to 1), sigmoid (each for itself), or sigmoid divided by its sum. */
 export type RoutingKind = 'softmax' | 'sigmoid' | 'renorm'
 
-/** The normalisation between the two layers of a routing. */
+/** The normalisation between the two layers of a routing; 'group': 8 groups at most, of 4 channels at least. */
 export type RoutingNorm = 'none' | 'layer' | 'group' | 'batch'
 
 /** Options of a routing. */
@@ -52,7 +52,8 @@ const kinds: { readonly [K in RoutingKind]: (z: Tensor) => Tensor } = {
 const norms: { readonly [N in RoutingNorm]: (hidden: number) => Module | undefined } = {
   none: () => undefined,
   layer: (hidden) => new GroupNorm(1, hidden),
-  group: (hidden) => new GroupNorm(largestDivisor(hidden, 8), hidden),
+  // There are no pixels left: of one channel a group is always 0, of two -1 and 1.
+  group: (hidden) => new GroupNorm(largestDivisor(hidden, Math.min(8, Math.floor(hidden / 4))), hidden),
   batch: (hidden) => new BatchNorm2d(hidden),
 }
 
