@@ -9,7 +9,7 @@ import { tensor, zeros } from '../tensor/hostTensor.ts'
 import { ref } from '../testing/gradcheck.ts'
 import { adamW } from './adamW.ts'
 import { clipByGlobalNorm } from './clip.ts'
-import type { Optimizer } from './optimizer.ts'
+import { groupOf, type Optimizer } from './optimizer.ts'
 import { cosine, stepDecay, warmup } from './schedules.ts'
 import { sgd } from './sgd.ts'
 
@@ -85,6 +85,11 @@ test('groups have their own rate and decay; the first match counts', () => {
   const groups = [{ match: /^w$/, lrScale: 0.5, weightDecay: 0.2 }, { match: () => true, lrScale: 9 }]
   expectClose(descend(sgd({ lr: 0.1, groups }), 1)[0], [1 - 0.05 * 2.2, -1 + 0.05 * 4.2])
   expectClose(descend(sgd({ lr: 0.1, groups: [{ match: (name) => name === 'other', lrScale: 0 }] }), 1)[0], [0.8, -0.6])
+})
+
+test('a pattern matches every name alike, whatever its flags', () => {
+  const groups = [{ match: /bias$/g, weightDecay: 0 }]
+  expect(['a.bias', 'b.bias', 'c.weight', 'd.bias'].map((name) => groupOf(name, groups, 0.1).weightDecay)).toEqual([0, 0, 0.1, 0])
 })
 
 test('options out of range are refused', () => {

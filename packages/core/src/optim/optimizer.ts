@@ -56,6 +56,7 @@ export function rateAt(who: string, lr: number | Schedule, step: number): number
 
 /** The settings of the parameter `name`. */
 export function groupOf(name: string, groups: readonly ParameterGroup[] | undefined, weightDecay: number): { readonly lrScale: number; readonly weightDecay: number } {
-  const group = groups?.find((g) => (typeof g.match === 'function' ? g.match(name) : g.match.test(name)))
+  // Not `test`, which goes on from where it last stopped when the pattern has the flag g.
+  const group = groups?.find((g) => (typeof g.match === 'function' ? g.match(name) : name.search(g.match) >= 0))
   return { lrScale: group?.lrScale ?? 1, weightDecay: group?.weightDecay ?? weightDecay }
 }
