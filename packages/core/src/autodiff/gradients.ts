@@ -18,12 +18,17 @@ import type { Tensor } from '../tensor/tensor.ts'
  * @example const [dw] = gradients(loss, [weight.value])
  */
 export function gradients(loss: Tensor, wrt: readonly Tensor[], seed?: Tensor): readonly Tensor[] {
+  return gradientsOrNone(loss, wrt, seed).map((g, i) => g ?? zeroLike(wrt[i]))
+}
+
+/** The same, undefined where the loss does not depend on a tensor. @throws as `gradients` does */
+export function gradientsOrNone(loss: Tensor, wrt: readonly Tensor[], seed?: Tensor): readonly (Tensor | undefined)[] {
   if (!isFloat(loss.dtype)) throw new DTypeError(`gradients: the loss must be floating point, got ${loss.dtype}`)
   if (!seed && loss.rank !== 0) throw new ShapeError(`gradients: the loss must be a scalar, got ${formatShape(loss.shape)}; reduce it, or give a seed`)
   if (seed && !sameShape(seed.shape, loss.shape)) {
     throw new ShapeError(`gradients: seed ${formatShape(seed.shape)} must have the loss's shape ${formatShape(loss.shape)}`)
   }
-  return pullBack([loss], [seed ?? loss.full(1)], wrt).map((g, i) => g ?? zeroLike(wrt[i]))
+  return pullBack([loss], [seed ?? loss.full(1)], wrt)
 }
 
 function zeroLike(t: Tensor | undefined): Tensor {

@@ -45,8 +45,8 @@ const TRAINING_PREFIXES: readonly string[] = ['optimizer.', 'gradient.']
 export async function saveCheckpoint(path: string, module: Module, training?: Training, info: Omit<CheckpointInfo, 'pending' | 'steps'> = {}): Promise<string> {
   checkPair('saveCheckpoint', module, training)
   const file = fileName(path)
-  const state = training ? await training.state() : module.state()
-  const entry = JSON.stringify({ version: VERSION, ...(training ? { steps: training.steps, pending: training.pending } : {}), ...info })
+  const { state, ...counts } = training ? await training.snapshot() : { state: module.state() }
+  const entry = JSON.stringify({ version: VERSION, ...counts, ...info })
   // 'pt' tells other readers that names and shapes are PyTorch's.
   await writeFileAtomic(file, encodeSafetensors(state, new Map([['format', 'pt'], [ENTRY, entry]])))
   return file

@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest'
+import type { Backend } from '../backend/contract.ts'
 import { DynamicConv2d } from '../dynamic/dynamicConv2d.ts'
 import { BatchNorm2d, Linear, Sequential } from '../nn/layers.ts'
 import { referenceBackend } from '../reference/backend.ts'
 import { tensor, zeros } from '../tensor/hostTensor.ts'
+import { changedBackend } from '../testing/changedBackend.ts'
 import { compile } from './compile.ts'
 
 const geometry = { inChannels: 2, outChannels: 3, kernelSize: 3, padding: 1, numBases: 2 } as const
@@ -20,6 +22,40 @@ test('a named size compiles once for each size that comes', async () => {
   expect((await f.run([zeros([5, 2, 4, 4])]))[0]?.shape).toEqual([5, 3, 4, 4])
   expect(f.explain().match(/dynamicConv2d/g)?.length).toBe(2)
 })
+
+test('runs that start together share the program that both wait for', async () => {
+  const { backend, made, disposed } = counting()
+  const f = await compile((x) => x.neg(), { backend, inputs: [{ shape: ['N'] }] })
+  const results = await Promise.all([f.run([tensor([1])]), f.run([tensor([2])]), f.run([tensor([1, 2])])])
+  expect(results.map(([y]) => [...(y?.data ?? [])])).toEqual([[-1], [-2], [-1, -2]])
+  expect(made()).toBe(2)
+  f.dispose()
+  expect(disposed()).toBe(2)
+})
+
+test('a program that is ready only after dispose is freed', async () => {
+  const { backend, made, disposed } = counting()
+  const f = await compile((x) => x.neg(), { backend, inputs: [{ shape: ['N'] }] })
+  const running = f.run([tensor([1])])
+  f.dispose()
+  await expect(running).rejects.toThrow('this compiled module was disposed')
+  expect([made(), disposed()]).toEqual([1, 1])
+})
+
+// The reference, which counts the programs it makes and those that are disposed.
+function counting(): { readonly backend: Backend; readonly made: () => number; readonly disposed: () => number } {
+  let [made, disposed] = [0, 0]
+  const backend = changedBackend(referenceBackend(), (f) => {
+    made++
+    return {
+      dispose: () => {
+        disposed++
+        f.dispose()
+      },
+    }
+  })
+  return { backend, made: () => made, disposed: () => disposed }
+}
 
 test('inputs that do not fit are refused', async () => {
   const f = await compile((x, y) => x.add(y), { backend: referenceBackend(), inputs: [{ shape: ['N', 2] }, { shape: ['N', 2], name: 'other' }] })

@@ -24,13 +24,20 @@ export interface CompileModuleOptions {
   readonly taps?: boolean
 }
 
+interface Program {
+  readonly executable: Executable
+  readonly choices: string
+}
+
 /** A compiled module. */
 export class Compiled {
   // Not the trace, whose sources are the module's parameters: a caller who lets go of the module has its memory back.
   readonly #graph: Graph
   readonly #backend: Backend
   readonly #state: StateStore
-  readonly #programs: Map<string, { readonly executable: Executable; readonly choices: string }> = new Map()
+  readonly #programs: Map<string, Program> = new Map()
+  // Runs that need the same program while it is compiled share it.
+  readonly #compiling: Map<string, Promise<Program>> = new Map()
   #disposed: boolean = false
 
   constructor(graph: Graph, backend: Backend, state: StateStore) {
@@ -92,16 +99,32 @@ export class Compiled {
     return sizes
   }
 
-  async #program(sizes: ReadonlyMap<string, number>): Promise<{ readonly executable: Executable; readonly choices: string }> {
-    if (this.#disposed) throw new DisposedError('run: this compiled module was disposed')
+  async #program(sizes: ReadonlyMap<string, number>): Promise<Program> {
+    this.#alive()
     const key = [...sizes].map(([name, n]) => `${name}=${n}`).join(',')
-    const ready = this.#programs.get(key)
+    const ready = this.#programs.get(key) ?? this.#compiling.get(key)
     if (ready) return ready
+    const compiling = this.#compile(key, sizes)
+    this.#compiling.set(key, compiling)
+    try {
+      return await compiling
+    } finally {
+      this.#compiling.delete(key)
+    }
+  }
+
+  async #compile(key: string, sizes: ReadonlyMap<string, number>): Promise<Program> {
     const { graph, choices } = prepare(specialise(this.#graph, Object.fromEntries(sizes)), this.#backend)
     const executable = await this.#backend.compile(graph, { state: this.#state })
+    if (this.#disposed) executable.dispose()
+    this.#alive()
     const program = { executable, choices: formatChoices(choices) }
     this.#programs.set(key, program)
     return program
+  }
+
+  #alive(): void {
+    if (this.#disposed) throw new DisposedError('run: this compiled module was disposed')
   }
 }
 

@@ -11,7 +11,8 @@ import { Random } from '../random.ts'
 import { referenceBackend } from '../reference/backend.ts'
 import { type HostTensor, tensor } from '../tensor/hostTensor.ts'
 import type { Tensor } from '../tensor/tensor.ts'
-import { trainer, type TrainerOptions, type Training } from './trainer.ts'
+import { changedBackend } from '../testing/changedBackend.ts'
+import { type Snapshot, trainer, type TrainerOptions, type Training } from './trainer.ts'
 
 class Net extends Module {
   readonly conv: Conv2d = new Conv2d({ inChannels: 1, outChannels: 4, kernelSize: 3, padding: 1 })
@@ -157,26 +158,115 @@ test('a training stopped between two accumulated batches goes on as if it had no
   const sums = [...(await resumed.state())].filter(([name]) => name.startsWith('gradient.'))
   expect(sums).not.toHaveLength(0)
   for (const [, value] of sums) expect(value.data.every((v) => v === 0)).toBe(true)
-  await expect(resumed.loadState(await stopped.state(), 1, 3)).rejects.toThrow('loadState: pending must be an integer from 0 to accumulate - 1 = 2, got 3')
+  await expect(resumed.loadState(await stopped.state(), 1, 4)).rejects.toThrow('loadState: pending must be an integer from 0 to 3, accumulate, got 4')
+  await expect((await start(build())).loadState(await (await start(build())).state(), 1, 1)).rejects.toThrow('from 0 to 0 without accumulation, got 1')
 })
 
-test('a last, smaller batch shares the state', async () => {
-  const training = await start(build())
-  await training.step(...batch(6, 1))
-  const before = await training.read('fc.weight')
-  await training.step(...batch(3, 2))
-  expect(await training.read('fc.weight')).not.toEqual(before)
-  expect((await training.predict(batch(2, 1)[0])).shape).toEqual([2, 3])
+test.each([1, 2])('parameters that the loss does not depend on are left alone, momentum and decay included (%i batches an update)', async (accumulate) => {
+  class Aside extends Module {
+    readonly fc: Linear = new Linear({ inFeatures: 16, outFeatures: 3 })
+    readonly unread: Linear = new Linear({ inFeatures: 16, outFeatures: 3 })
+    readonly dropped: Linear = new Linear({ inFeatures: 16, outFeatures: 3 })
+    readonly held: Linear = new Linear({ inFeatures: 16, outFeatures: 3, bias: false })
+
+    override forward(x: Tensor): Tensor {
+      const h = x.flatten(1)
+      this.dropped.forward(h)
+      return this.fc.forward(h).add(this.held.forward(h).stopGradient())
+    }
+  }
+  for (const optimizer of [adamW({ lr: 0.1, weightDecay: 0.5 }), sgd({ lr: 0.1, momentum: 0.9, weightDecay: 0.5 })]) {
+    const module = withSeed(1, () => new Aside())
+    const before = module.state()
+    const training = await trainer(module, { backend: referenceBackend(), loss: crossEntropy(), optimizer, accumulate })
+    for (let i = 0; i < 4; i++) await training.step(...batch(6, i))
+    await training.sync()
+    const changed = [...module.state()].filter(([name, t]) => t.data.some((x, i) => x !== before.get(name)?.data[i])).map(([name]) => name)
+    expect(changed).toEqual(['fc.weight', 'fc.bias'])
+  }
 })
 
-test('a disposed training is of no use', async () => {
-  const training = await start(build())
+test('an update that fails is made up for before the next batch, from a checkpoint too', async () => {
+  let fail = true
+  const options = { accumulate: 2, optimizer: sgd({ lr: 0.1, momentum: 0.5 }) }
+  const through = await start(build(), options)
+  for (let i = 0; i < 4; i++) await through.step(...batch(6, i))
+
+  const stumbling = await start(build(), {
+    ...options,
+    backend: changedBackend(referenceBackend(), (f) => {
+      const isUpdate = !f.graph.inputs.some((port) => port.name === 'inputs')
+      return { run: (inputs) => (isUpdate && fail ? Promise.reject(new Error('out of memory')) : f.run(inputs)) }
+    }),
+  })
+  await stumbling.step(...batch(6, 0))
+  await expect(stumbling.step(...batch(6, 1))).rejects.toThrow('out of memory')
+  const { state, steps, pending } = await stumbling.snapshot()
+  expect([steps, pending]).toEqual([0, 2])
+  await expect(stumbling.step(...batch(6, 2))).rejects.toThrow('out of memory')
+  fail = false
+  const resumed = await start(build(), options)
+  await resumed.loadState(state, steps, pending)
+  for (const training of [stumbling, resumed]) {
+    for (let i = 2; i < 4; i++) await training.step(...batch(6, i))
+    expect(await training.snapshot()).toEqual(await through.snapshot())
+  }
+})
+
+test('a schedule that fails does so before the batch counts', async () => {
+  const lr = (step: number): number => (step === 0 ? 0.1 : Number.NaN)
+  for (const accumulate of [1, 2]) {
+    const training = await start(build(), { accumulate, optimizer: sgd({ lr }) })
+    for (let i = 0; i < 2 * accumulate - 1; i++) await training.step(...batch(6, i))
+    const before = await training.snapshot()
+    await expect(training.step(...batch(6, 9))).rejects.toThrow('the rate at step 1 must be 0 or more, got NaN')
+    expect(await training.snapshot()).toEqual(before)
+    expect(before.pending).toBe(accumulate - 1)
+  }
+})
+
+test.each([1, 2])('steps that are started together follow one another, and nothing sees half of one (%i batches an update)', async (accumulate) => {
+  const options = { accumulate, optimizer: adamW({ lr: 0.1 }) }
+  const through = await start(build(), options)
+  const expected: Snapshot[] = []
+  for (let i = 0; i < 4; i++) {
+    await through.step(...batch(6, i))
+    expected.push(await through.snapshot())
+  }
+  const together = await start(build(), options)
+  const snapshots = [0, 1, 2, 3].map((i) => {
+    void together.step(...batch(6, i))
+    return together.snapshot()
+  })
+  expect(await Promise.all(snapshots)).toEqual(expected)
+})
+
+test('a step that goes on when the training is disposed ends well', async () => {
+  const backend = referenceBackend()
+  const training = await start(build(), { backend, accumulate: 2 })
+  await training.step(...batch(6, 0))
+  const running = training.step(...batch(6, 1))
   training.dispose()
-  training.dispose()
-  await expect(training.step(...batch(3, 1))).rejects.toThrow('training: it was disposed')
-  await expect(training.state()).rejects.toThrow('it was disposed')
+  expect((await running).loss).toBeLessThan(10)
+  await expect(training.step(...batch(6, 2))).rejects.toThrow('training: it was disposed')
+  expect(backend.memory().liveTensors).toBe(0)
 })
 
-test('options out of range are refused', async () => {
-  await expect(start(build(), { accumulate: 0 })).rejects.toThrow('accumulate must be a positive integer, got 0')
+test('parts of a module may have the names of what a training keeps', async () => {
+  class Edges extends Module {
+    readonly gradient: Linear = new Linear({ inFeatures: 16, outFeatures: 4 })
+    readonly optimizer: Linear = new Linear({ inFeatures: 4, outFeatures: 3 })
+
+    override forward(x: Tensor): Tensor {
+      return this.optimizer.forward(this.gradient.forward(x.flatten(1)))
+    }
+  }
+  const options = { backend: referenceBackend(), loss: crossEntropy(), optimizer: sgd({ lr: 0.1, momentum: 0.9 }) }
+  for (const accumulate of [1, 2]) {
+    const [training, resumed] = [await trainer(new Edges(), { ...options, accumulate }), await trainer(new Edges(), { ...options, accumulate })]
+    for (let i = 0; i < 2; i++) await training.step(...batch(6, i))
+    const { state, steps, pending } = await training.snapshot()
+    await resumed.loadState(state, steps, pending)
+    expect(await resumed.state()).toEqual(state)
+  }
 })

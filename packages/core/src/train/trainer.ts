@@ -6,7 +6,8 @@
 import type { Backend, Executable, StateInit, StateStore } from '../backend/contract.ts'
 import { DisposedError, GraphError, NonFiniteError, ValueError } from '../backend/errors.ts'
 import { prepare } from '../backend/prepare.ts'
-import { gradients } from '../autodiff/gradients.ts'
+import { Queue } from '../backend/queue.ts'
+import { gradientsOrNone } from '../autodiff/gradients.ts'
 import type { Graph } from '../graph/graph.ts'
 import { currentScope, type StateSource } from '../graph/scope.ts'
 import { trace } from '../graph/trace.ts'
@@ -67,16 +68,32 @@ export async function trainer(module: Module, options: TrainerOptions): Promise<
   return new Training(module, options, slots, await options.backend.createState(initial))
 }
 
+/** All that a resumed training needs, of one moment. */
+export interface Snapshot {
+  /** Parameters, buffers, the optimizer's moments (`optimizer.`...), sums of accumulated gradients (`gradient.`...). */
+  readonly state: Map<string, HostTensor>
+  /** How many updates were made. */
+  readonly steps: number
+  /** How many batches are in the sums of gradients. */
+  readonly pending: number
+}
+
 type Program = { readonly executable: Executable; readonly outputs: readonly string[]; readonly choices: string }
 type Kind = 'step' | 'gradients' | 'update' | 'evaluate' | 'predict'
 
-/** A module in training, its state on the device. */
+/**
+ * A module in training, its state on the device. What is asked for while something else goes on waits for its end, so that
+ * nothing sees half of a step.
+ */
 export class Training {
   readonly module: Module
   readonly #options: TrainerOptions
   readonly #slots: ReadonlyMap<string, StateSource>
   readonly #store: StateStore
   readonly #programs: Map<string, Program> = new Map()
+  readonly #turns: Queue = new Queue()
+  /** The parameters that some `gradients` program sums gradients of. */
+  readonly #summed: Set<string> = new Set()
   #steps: number = 0
   #pending: number = 0
   #disposed: boolean = false
@@ -93,7 +110,10 @@ export class Training {
     return this.#steps
   }
 
-  /** How many batches are in the sums of gradients that the next update takes; 0 unless they are accumulated. */
+  /**
+   * How many batches are in the sums of gradients that the next update takes; 0 unless they are accumulated. As many as make
+   * an update only where that failed: the next step makes it first.
+   */
   get pending(): number {
     return this.#pending
   }
@@ -104,60 +124,51 @@ export class Training {
    * @throws NonFiniteError when the loss is not finite: with the step and the first parameter that is not. The batch has then
    * changed nothing.
    */
-  async step(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
-    const accumulate = this.#options.accumulate ?? 1
-    const whole = accumulate === 1
-    const program = await this.#program(whole ? 'step' : 'gradients', inputs, targets)
-    const result = await this.#run(program, whole ? [inputs, targets, ...this.#hyper()] : [inputs, targets])
-    if (!Number.isFinite(result.loss)) throw await this.#notFinite(result.loss)
-    if (whole) {
-      this.#steps++
-      return result
-    }
-    this.#pending++
-    if (this.#pending < accumulate) return result
-    const update = await this.#run(await this.#program('update'), this.#hyper())
-    this.#pending = 0
-    this.#steps++
-    return { loss: result.loss, metrics: { ...result.metrics, ...update.metrics } }
+  step(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
+    return this.#turns.run(() => ((this.#options.accumulate ?? 1) === 1 ? this.#step(inputs, targets) : this.#accumulate(inputs, targets)))
   }
 
   /** The loss and metrics of a batch, in inference mode; no state changes. */
-  async evaluate(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
-    return this.#run(await this.#program('evaluate', inputs, targets), [inputs, targets])
+  evaluate(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
+    return this.#turns.run(async () => this.#run(await this.#program('evaluate', inputs, targets), [inputs, targets]))
   }
 
   /** The module's output for a batch, in inference mode. */
-  async predict(inputs: HostTensor): Promise<HostTensor> {
-    const { executable } = await this.#program('predict', inputs)
-    const [output] = await executable.run([inputs])
-    if (!output) throw new GraphError('predict: the module returned nothing')
-    return output
+  predict(inputs: HostTensor): Promise<HostTensor> {
+    return this.#turns.run(async () => {
+      const { executable } = await this.#program('predict', inputs)
+      const [output] = await executable.run([inputs])
+      if (!output) throw new GraphError('predict: the module returned nothing')
+      return output
+    })
   }
 
   /** Copies the device's parameters and buffers into the module. */
-  async sync(): Promise<void> {
-    for (const [name, part] of [...this.module.namedParameters(), ...this.module.namedBuffers()]) part.data = await this.read(name)
+  sync(): Promise<void> {
+    return this.#turns.run(() => this.#sync())
   }
 
   /** One state from the device: a parameter, a buffer or an optimizer's moment. */
-  async read(name: string): Promise<HostTensor> {
-    this.#alive()
-    return this.#store.read(name)
+  read(name: string): Promise<HostTensor> {
+    return this.#turns.run(() => this.#read(name))
   }
 
   /** Replaces one state on the device. @example training.write('layer1.routing.temperature', tensor(1)) */
-  async write(name: string, value: HostTensor): Promise<void> {
-    this.#alive()
-    await this.#store.write(name, value)
+  write(name: string, value: HostTensor): Promise<void> {
+    return this.#turns.run(() => {
+      this.#alive()
+      return this.#store.write(name, value)
+    })
   }
 
   /** Everything that a resumed training needs, by name: parameters, buffers, the optimizer's moments (`optimizer.`...). */
-  async state(): Promise<Map<string, HostTensor>> {
-    this.#alive()
-    const result = new Map<string, HostTensor>()
-    for (const name of this.#store.names) result.set(name, await this.#store.read(name))
-    return result
+  state(): Promise<Map<string, HostTensor>> {
+    return this.#turns.run(() => this.#state())
+  }
+
+  /** The same with the counts that belong to it: what `loadState` takes. */
+  snapshot(): Promise<Snapshot> {
+    return this.#turns.run(async () => ({ state: await this.#state(), steps: this.#steps, pending: this.#pending }))
   }
 
   /**
@@ -166,21 +177,25 @@ export class Training {
    *
    * @throws ShapeError that lists the first names that do not fit; ValueError for a count that cannot be
    */
-  async loadState(state: StateDict, steps: number, pending: number = 0): Promise<void> {
-    this.#alive()
-    const { accumulate = 1 } = this.#options
-    if (!Number.isSafeInteger(steps) || steps < 0) throw new ValueError(`loadState: steps must be a non-negative integer, got ${steps}`)
-    if (!Number.isSafeInteger(pending) || pending < 0 || pending >= accumulate) {
-      throw new ValueError(`loadState: pending must be an integer from 0 to accumulate - 1 = ${accumulate - 1}, got ${pending}`)
-    }
-    checkState('loadState', await this.state(), state, true)
-    for (const [name, value] of state) {
-      const anew = pending === 0 && name.startsWith('gradient.')
-      await this.#store.write(name, anew ? zeros(value.shape, value.dtype) : value)
-    }
-    this.#steps = steps
-    this.#pending = pending
-    await this.sync()
+  loadState(state: StateDict, steps: number, pending: number = 0): Promise<void> {
+    return this.#turns.run(async () => {
+      this.#alive()
+      const { accumulate = 1 } = this.#options
+      if (!Number.isSafeInteger(steps) || steps < 0) throw new ValueError(`loadState: steps must be a non-negative integer, got ${steps}`)
+      const most = accumulate === 1 ? 0 : accumulate
+      if (!Number.isSafeInteger(pending) || pending < 0 || pending > most) {
+        throw new ValueError(`loadState: pending must be an integer from 0 to ${most}${most ? ', accumulate' : ' without accumulation'}, got ${pending}`)
+      }
+      checkState('loadState', await this.#state(), state, true)
+      for (const [name, value] of state) {
+        // A part of the module may be named `gradient` too.
+        const anew = pending === 0 && this.#slots.has(name) && name.startsWith(GRADIENT)
+        await this.#store.write(name, anew ? zeros(value.shape, value.dtype) : value)
+      }
+      this.#steps = steps
+      this.#pending = pending
+      await this.#sync()
+    })
   }
 
   /** What the backend chose, for each program compiled so far. */
@@ -188,12 +203,61 @@ export class Training {
     return [...this.#programs].map(([key, { choices, executable }]) => [key, choices, executable.explain()].filter(Boolean).join('\n')).join('\n')
   }
 
-  /** Frees programs and state. Twice is harmless. Call `sync` first to keep what was learnt. */
+  /** Frees programs and state, when what goes on has ended. Twice is harmless. Call `sync` first to keep what was learnt. */
   dispose(): void {
-    this.#disposed = true
-    for (const { executable } of this.#programs.values()) executable.dispose()
-    this.#programs.clear()
-    this.#store.dispose()
+    void this.#turns.end(() => {
+      this.#disposed = true
+      for (const { executable } of this.#programs.values()) executable.dispose()
+      this.#programs.clear()
+      this.#store.dispose()
+    })
+  }
+
+  async #step(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
+    const program = await this.#program('step', inputs, targets)
+    const result = await this.#run(program, [inputs, targets, ...this.#hyper()])
+    if (!Number.isFinite(result.loss)) throw await this.#notFinite(result.loss)
+    this.#steps++
+    return result
+  }
+
+  async #accumulate(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
+    const { accumulate = 1 } = this.#options
+    const program = await this.#program('gradients', inputs, targets)
+    if (this.#pending === accumulate) await this.#update()
+    // What can fail without the device fails before the batch is in the sums.
+    if (this.#pending + 1 === accumulate) {
+      this.#hyper()
+      await this.#program('update')
+    }
+    const result = await this.#run(program, [inputs, targets])
+    if (!Number.isFinite(result.loss)) throw await this.#notFinite(result.loss)
+    this.#pending++
+    if (this.#pending < accumulate) return result
+    return { loss: result.loss, metrics: { ...result.metrics, ...(await this.#update()) } }
+  }
+
+  async #update(): Promise<StepResult['metrics']> {
+    const { metrics } = await this.#run(await this.#program('update'), this.#hyper())
+    this.#pending = 0
+    this.#steps++
+    return metrics
+  }
+
+  async #read(name: string): Promise<HostTensor> {
+    this.#alive()
+    return this.#store.read(name)
+  }
+
+  async #sync(): Promise<void> {
+    for (const [name, part] of [...this.module.namedParameters(), ...this.module.namedBuffers()]) part.data = await this.#read(name)
+  }
+
+  async #state(): Promise<Map<string, HostTensor>> {
+    this.#alive()
+    const result = new Map<string, HostTensor>()
+    for (const name of this.#store.names) result.set(name, await this.#store.read(name))
+    return result
   }
 
   #alive(): void {
@@ -213,7 +277,8 @@ export class Training {
 
   async #program(kind: Kind, inputs?: HostTensor, targets?: HostTensor): Promise<Program> {
     this.#alive()
-    const key = [kind, ...[inputs, targets].flatMap((t) => (t ? [`${t.dtype}[${t.shape.join(',')}]`] : []))].join(' ')
+    // An update is of what the batches so far have gradients of.
+    const key = [kind, ...(kind === 'update' ? [this.#summed.size] : []), ...[inputs, targets].flatMap((t) => (t ? [`${t.dtype}[${t.shape.join(',')}]`] : []))].join(' ')
     const ready = this.#programs.get(key)
     if (ready) return ready
     const { memoryBudgetBytes } = this.#options
@@ -222,10 +287,14 @@ export class Training {
       ...(memoryBudgetBytes === undefined ? {} : { memoryBudgetBytes }),
       ...(kind === 'step' || kind === 'gradients' ? { guard: 'loss' } : {}),
     }
-    const prepared = prepare(traceProgram(this.module, this.#options, this.#slots, kind, inputs, targets), backend, options)
+    const graph = traceProgram(this.module, this.#options, this.#slots, kind, { inputs, targets, summed: this.#summed })
+    const prepared = prepare(graph, backend, options)
     const executable = await backend.compile(prepared.graph, { state: this.#store, ...options })
     const program = { executable, outputs: prepared.graph.outputs.map((o) => o.name), choices: formatChoices(prepared.choices) }
     this.#programs.set(key, program)
+    if (kind === 'gradients') {
+      for (const { name, update } of graph.states) if (update !== undefined && this.#slots.has(name)) this.#summed.add(name.slice(GRADIENT.length))
+    }
     return program
   }
 
@@ -252,7 +321,17 @@ export class Training {
  * `trainer` compiles.
  */
 export function traceStep(module: Module, options: TrainerOptions, inputs: HostTensor, targets: HostTensor): Graph {
-  return traceProgram(module, options, optimizerSlots(module, options), 'step', inputs, targets)
+  return traceProgram(module, options, optimizerSlots(module, options), 'step', { inputs, targets })
+}
+
+/** What the names of sums of gradients begin with. */
+const GRADIENT = 'gradient.'
+
+interface ProgramParts {
+  readonly inputs?: HostTensor | undefined
+  readonly targets?: HostTensor | undefined
+  /** The parameters that an update is of. */
+  readonly summed?: ReadonlySet<string>
 }
 
 function trainable(module: Module): ReadonlyMap<string, Parameter> {
@@ -275,8 +354,7 @@ function traceProgram(
   options: TrainerOptions,
   slots: ReadonlyMap<string, StateSource>,
   kind: Kind,
-  inputs?: HostTensor,
-  targets?: HostTensor,
+  { inputs, targets, summed }: ProgramParts,
 ): Graph {
   const { optimizer, loss: lossOf, clipNorm, accumulate = 1, metrics = classification } = options
   const names = new Map<object, string>([...module.paths(), ...[...slots].map(([name, slot]) => [slot, name] as const)])
@@ -309,7 +387,7 @@ function traceProgram(
   const differentiate = (loss: Tensor): readonly Trained[] => {
     const { sources } = currentScope('trainer')
     const used = [...trainable(module)].filter(([name]) => sources.has(name)).map(([name, parameter]) => ({ name, parameter, value: parameter.value }))
-    const grads = gradients(loss, used.map((u) => u.value))
+    const grads = gradientsOrNone(loss, used.map((u) => u.value))
     return used.flatMap((u, i) => {
       const gradient = grads[i]
       return gradient ? [{ ...u, gradient }] : []
@@ -323,7 +401,8 @@ function traceProgram(
     const hyper = new Map(scalars.map((name, i) => [name, pick(tensors, batch.length + i)] as const))
     if (kind === 'update') {
       const scope = currentScope('trainer')
-      const sums = [...trainable(module)].map(([name, parameter]) => ({ name, parameter, value: parameter.value, sum: slot(`gradient.${name}`) }))
+      const used = [...trainable(module)].filter(([name]) => summed?.has(name))
+      const sums = used.map(([name, parameter]) => ({ name, parameter, value: parameter.value, sum: slot(`${GRADIENT}${name}`) }))
       const trained = sums.map(({ name, parameter, value, sum }) => ({ name, parameter, value, gradient: scope.read(sum) }))
       const result = applyUpdate(trained, hyper)
       for (const { sum, value } of sums) scope.write(sum, value.full(0))
@@ -339,7 +418,7 @@ function traceProgram(
     if (kind === 'step') return { ...seen, ...applyUpdate(trained, hyper) }
     const scope = currentScope('trainer')
     for (const { name, gradient } of trained) {
-      const sum = slot(`gradient.${name}`)
+      const sum = slot(`${GRADIENT}${name}`)
       scope.write(sum, scope.read(sum).add(gradient.mul(1 / accumulate)))
     }
     return seen
