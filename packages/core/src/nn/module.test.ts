@@ -68,6 +68,15 @@ test('a state that does not fit changes nothing and says what does not', () => {
   expect(net.state()).toEqual(before)
 })
 
+test("PyTorch's counts of batches beside running statistics are passed over, and no others", () => {
+  const [norm, net] = [new BatchNorm2d(2), new Sequential(new BatchNorm2d(2), new Linear({ inFeatures: 1, outFeatures: 1 }))]
+  const count = tensor(7, [], 'int32')
+  norm.loadState(new Map([...norm.state(), ['running_mean', tensor([1, 2])], ['num_batches_tracked', count]]))
+  expect(norm.running_mean.data).toEqual(tensor([1, 2]))
+  net.loadState(new Map([...net.state(), ['0.num_batches_tracked', count]]))
+  expect(() => net.loadState(new Map([...net.state(), ['1.num_batches_tracked', count]]))).toThrow("'1.num_batches_tracked' is not in this model")
+})
+
 test('a read sees the start of the run until the trace has written', () => {
   const net = new Net()
   const { graph } = trace((x) => net.forward(x), { inputs: [{ shape: [1, 3] }], names: net.paths() })

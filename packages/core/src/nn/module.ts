@@ -57,7 +57,8 @@ export abstract class Module {
   /**
    * Takes the values of `state` by name. Nothing changes unless all fit.
    *
-   * @param options.strict whether every name must be there on both sides (true unless given)
+   * @param options.strict whether every name must be there on both sides (true unless given); PyTorch's `num_batches_tracked`
+   * beside running statistics is passed over
    * @throws ShapeError that lists the first names that are missing, unexpected, or of another shape
    */
   loadState(state: StateDict, options: { readonly strict?: boolean } = {}): void {
@@ -85,10 +86,16 @@ export function checkState(who: string, expected: StateDict, given: StateDict, s
       problems.push(`'${name}' must be ${want.dtype}${formatShape(want.shape)}, got ${got.dtype}${formatShape(got.shape)}`)
     }
   }
-  if (strict) for (const name of given.keys()) if (!expected.has(name)) problems.push(`'${name}' is not in this model`)
+  if (strict) for (const name of given.keys()) if (!expected.has(name) && !isBatchCount(name, expected)) problems.push(`'${name}' is not in this model`)
   if (!problems.length) return
   const more = problems.length > 5 ? `; and ${problems.length - 5} more` : ''
   throw new ShapeError(`${who}: the state does not fit this model: ${problems.slice(0, 5).join('; ')}${more}`)
+}
+
+// PyTorch counts the batches of a norm beside its running statistics, for an averaging that is not done here.
+function isBatchCount(name: string, expected: StateDict): boolean {
+  const [, path] = /^(.*)num_batches_tracked$/.exec(name) ?? []
+  return path !== undefined && expected.has(`${path}running_mean`)
 }
 
 type Part = Module | Parameter | Buffer

@@ -187,10 +187,11 @@ export class Training {
         throw new ValueError(`loadState: pending must be an integer from 0 to ${most}${most ? ', accumulate' : ' without accumulation'}, got ${pending}`)
       }
       checkState('loadState', await this.#state(), state, true)
-      for (const [name, value] of state) {
+      for (const name of this.#store.names) {
+        const value = state.get(name)
         // A part of the module may be named `gradient` too.
         const anew = pending === 0 && this.#slots.has(name) && name.startsWith(GRADIENT)
-        await this.#store.write(name, anew ? zeros(value.shape, value.dtype) : value)
+        if (value) await this.#store.write(name, anew ? zeros(value.shape, value.dtype) : value)
       }
       this.#steps = steps
       this.#pending = pending
