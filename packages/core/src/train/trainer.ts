@@ -18,6 +18,7 @@ import { clipByGlobalNorm } from '../optim/clip.ts'
 import type { Optimizer, Trained, UpdateContext } from '../optim/optimizer.ts'
 import { formatChoices } from '../passes/planDynamicConv.ts'
 import { type HostTensor, tensor, toFloat64, zeros } from '../tensor/hostTensor.ts'
+import type { Shape } from '../tensor/shape.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { inMode } from './compile.ts'
 
@@ -78,7 +79,13 @@ export interface Snapshot {
   readonly pending: number
 }
 
-type Program = { readonly executable: Executable; readonly outputs: readonly string[]; readonly choices: string }
+type Program = {
+  readonly executable: Executable
+  readonly outputs: readonly string[]
+  readonly choices: string
+  /** Throws for targets that the loss cannot take. */
+  readonly check: (targets: HostTensor) => void
+}
 type Kind = 'step' | 'gradients' | 'update' | 'evaluate' | 'predict'
 
 /**
@@ -121,8 +128,8 @@ export class Training {
   /**
    * One batch: forward, backward and (every `accumulate`-th time) the update.
    *
-   * @throws NonFiniteError when the loss is not finite: with the step and the first parameter that is not. The batch has then
-   * changed nothing.
+   * @throws NonFiniteError when the loss is not finite: with the step and the first parameter that is not; ValueError for
+   * targets that the loss cannot take. The batch has then changed nothing.
    */
   step(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
     return this.#turns.run(() => ((this.#options.accumulate ?? 1) === 1 ? this.#step(inputs, targets) : this.#accumulate(inputs, targets)))
@@ -130,7 +137,11 @@ export class Training {
 
   /** The loss and metrics of a batch, in inference mode; no state changes. */
   evaluate(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
-    return this.#turns.run(async () => this.#run(await this.#program('evaluate', inputs, targets), [inputs, targets]))
+    return this.#turns.run(async () => {
+      const program = await this.#program('evaluate', inputs, targets)
+      program.check(targets)
+      return this.#run(program, [inputs, targets])
+    })
   }
 
   /** The module's output for a batch, in inference mode. */
@@ -216,6 +227,7 @@ export class Training {
 
   async #step(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
     const program = await this.#program('step', inputs, targets)
+    program.check(targets)
     const result = await this.#run(program, [inputs, targets, ...this.#hyper()])
     if (!Number.isFinite(result.loss)) throw await this.#notFinite(result.loss)
     this.#steps++
@@ -225,6 +237,7 @@ export class Training {
   async #accumulate(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
     const { accumulate = 1 } = this.#options
     const program = await this.#program('gradients', inputs, targets)
+    program.check(targets)
     if (this.#pending === accumulate) await this.#update()
     // What can fail without the device fails before the batch is in the sums.
     if (this.#pending + 1 === accumulate) {
@@ -282,16 +295,23 @@ export class Training {
     const key = [kind, ...(kind === 'update' ? [this.#summed.size] : []), ...[inputs, targets].flatMap((t) => (t ? [`${t.dtype}[${t.shape.join(',')}]`] : []))].join(' ')
     const ready = this.#programs.get(key)
     if (ready) return ready
-    const { memoryBudgetBytes } = this.#options
-    const { backend } = this.#options
+    const { backend, loss, memoryBudgetBytes } = this.#options
     const options = {
       ...(memoryBudgetBytes === undefined ? {} : { memoryBudgetBytes }),
       ...(kind === 'step' || kind === 'gradients' ? { guard: 'loss' } : {}),
     }
-    const graph = traceProgram(this.module, this.#options, this.#slots, kind, { inputs, targets, summed: this.#summed })
+    let output: Shape = []
+    const graph = traceProgram(this.module, this.#options, this.#slots, kind, {
+      inputs,
+      targets,
+      summed: this.#summed,
+      onOutput: (shape) => {
+        output = shape
+      },
+    })
     const prepared = prepare(graph, backend, options)
     const executable = await backend.compile(prepared.graph, { state: this.#store, ...options })
-    const program = { executable, outputs: prepared.graph.outputs.map((o) => o.name), choices: formatChoices(prepared.choices) }
+    const program = { executable, outputs: prepared.graph.outputs.map((o) => o.name), choices: formatChoices(prepared.choices), check: (given: HostTensor) => loss.check?.(given, output) }
     this.#programs.set(key, program)
     if (kind === 'gradients') {
       for (const { name, update } of graph.states) if (update !== undefined && this.#slots.has(name)) this.#summed.add(name.slice(GRADIENT.length))
@@ -333,6 +353,8 @@ interface ProgramParts {
   readonly targets?: HostTensor | undefined
   /** The parameters that an update is of. */
   readonly summed?: ReadonlySet<string>
+  /** Learns the shape of the module's output. */
+  readonly onOutput?: (shape: Shape) => void
 }
 
 function trainable(module: Module): ReadonlyMap<string, Parameter> {
@@ -355,7 +377,7 @@ function traceProgram(
   options: TrainerOptions,
   slots: ReadonlyMap<string, StateSource>,
   kind: Kind,
-  { inputs, targets, summed }: ProgramParts,
+  { inputs, targets, summed, onOutput }: ProgramParts,
 ): Graph {
   const { optimizer, loss: lossOf, clipNorm, accumulate = 1, metrics = classification } = options
   const names = new Map<object, string>([...module.paths(), ...[...slots].map(([name, slot]) => [slot, name] as const)])
@@ -410,6 +432,7 @@ function traceProgram(
       return result
     }
     const output = module.forward(pick(tensors, 0))
+    onOutput?.(output.shape)
     if (kind === 'predict') return { output }
     const target = pick(tensors, 1)
     const loss = lossOf(output, target)
