@@ -29,6 +29,15 @@ test.each<[string, (path: string, bytes: Uint8Array | string) => Promise<void> |
   expect(await readdir(join(folder, 'a', 'b'))).toEqual(['x.bin'])
 })
 
+test('a file is read whole, in pieces', async () => {
+  const path = join(folder, 'x.bin')
+  for (const size of [0, 1, 4, 10]) {
+    const bytes = Uint8Array.from({ length: size }, (_, i) => i + 1)
+    await writeFile(path, bytes)
+    expect([...(await readFileBytes(path, 4))]).toEqual([...bytes])
+  }
+})
+
 test('several writes of one file at once leave one of them, whole', async () => {
   const path = join(folder, 'x')
   const texts = Array.from({ length: 8 }, (_, i) => String(i).repeat(100_000))
@@ -49,6 +58,9 @@ test('a disk that fills up keeps the old file and leaves nothing beside it', asy
           await file.writeFile(data.slice(0, 1))
           throw Object.assign(new Error('write'), { code: 'ENOSPC' })
         },
+        stat: () => file.stat(),
+        read: (...where) => file.read(...where),
+        readFile: () => file.readFile(),
         sync: () => file.sync(),
         close: () => file.close(),
       }

@@ -26,12 +26,14 @@ export interface FileSystem {
   mkdir(path: string, options: { readonly recursive: true }): Promise<unknown>
   rename(from: string, to: string): Promise<void>
   rm(path: string, options: { readonly force: true }): Promise<void>
-  readFile(path: string): Promise<Uint8Array>
 }
 
 /** What is used of an open file. */
 export interface OpenFile {
   writeFile(data: Uint8Array | string): Promise<void>
+  stat(): Promise<{ readonly size: number }>
+  read(into: Uint8Array, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>
+  readFile(): Promise<Uint8Array>
   sync(): Promise<void>
   close(): Promise<void>
 }
@@ -109,23 +111,38 @@ function placesOf(path: string, node: NodeProcess): { readonly folder: string; r
   return { folder: node.getBuiltinModule('node:path').dirname(path), beside: `${path}.tmp-${node.pid}-${counter++}` }
 }
 
+// Node's readFile ends at 2 GiB, its writeFile does not.
+const PIECE_BYTES = 2 ** 30
+
 /**
- * A whole file.
+ * A whole file, of any size that fits memory, read in pieces of `pieceBytes`.
  *
  * @throws FileError when there is none, or it cannot be read
  */
-export async function readFileBytes(path: string): Promise<Uint8Array> {
+export async function readFileBytes(path: string, pieceBytes: number = PIECE_BYTES): Promise<Uint8Array> {
   try {
-    return await nodeProcess('readFileBytes').getBuiltinModule('node:fs/promises').readFile(path)
+    return await withFile(nodeProcess('readFileBytes').getBuiltinModule('node:fs/promises'), path, 'r', async (file) => {
+      const { size } = await file.stat()
+      // What has no size beforehand (a pipe) is read to its end.
+      if (size === 0) return file.readFile()
+      const bytes = new Uint8Array(size)
+      let at = 0
+      for (let more = true; more && at < size; ) {
+        const { bytesRead } = await file.read(bytes, at, Math.min(pieceBytes, size - at), at)
+        at += bytesRead
+        more = bytesRead > 0
+      }
+      return bytes.subarray(0, at)
+    })
   } catch (cause) {
     throw fileError('read', path, cause)
   }
 }
 
-async function withFile(files: FileSystem, path: string, flags: string, use: (file: OpenFile) => Promise<void>): Promise<void> {
+async function withFile<T>(files: FileSystem, path: string, flags: string, use: (file: OpenFile) => Promise<T>): Promise<T> {
   const file = await files.open(path, flags)
   try {
-    await use(file)
+    return await use(file)
   } finally {
     await file.close()
   }
