@@ -1,6 +1,8 @@
 // Seeded pseudo-random numbers, the same on every machine: xoshiro128** (Blackman and Vigna, 2018), its state filled by
 // splitmix32. Normal numbers by Box-Muller. Not for cryptography.
 
+import { ValueError } from './backend/errors.ts'
+
 /** A reproducible stream of pseudo-random numbers; further numbers after the seed pick independent streams. */
 export class Random {
   readonly #s: Uint32Array = new Uint32Array(4)
@@ -43,8 +45,9 @@ export class Random {
     return (high * 2 ** 26 + low) / 2 ** 53
   }
 
-  /** A uniform integer in [0, n), without bias. */
+  /** A uniform integer in [0, n), without bias. @throws ValueError unless n is an integer from 1 to 2^32 */
   int(n: number): number {
+    if (!(Number.isInteger(n) && n >= 1 && n <= 2 ** 32)) throw new ValueError(`Random.int: n must be an integer from 1 to 2^32, got ${n}`)
     const limit = Math.floor(2 ** 32 / n) * n
     for (;;) {
       const x = this.nextUint32()

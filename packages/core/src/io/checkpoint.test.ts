@@ -110,6 +110,20 @@ test('a training goes on to the same bits as one that never stopped', async () =
   second.dispose()
 })
 
+test('the counts are those of the training, whatever the checkpoint loaded before said', async () => {
+  const path = join(folder, 'run')
+  const own = await training(layer(1))
+  await own.step(x, y)
+  await saveCheckpoint(path, own.module, own, { epoch: 1, extras: { note: 'mine' } })
+  const before = await loadCheckpoint(path, own.module, own)
+  await own.step(x, y)
+  await saveCheckpoint(path, own.module, own, { ...before, epoch: 2 })
+  expect((await readCheckpoint(path)).info).toEqual({ steps: 2, pending: 0, epoch: 2, seed: undefined, extras: { note: 'mine' } })
+  await saveCheckpoint(path, own.module, undefined, before)
+  expect((await readCheckpoint(path)).info.steps).toBeUndefined()
+  own.dispose()
+})
+
 test('a training does not go on from what is not its own, and nothing changes', async () => {
   const own = await training(layer(1))
   const before = await own.state()

@@ -46,7 +46,9 @@ export async function saveCheckpoint(path: string, module: Module, training?: Tr
   checkPair('saveCheckpoint', module, training)
   const file = fileName(path)
   const { state, ...counts } = training ? await training.snapshot() : { state: module.state() }
-  const entry = JSON.stringify({ version: VERSION, ...counts, ...info })
+  // Of `info` only what is its own: it may be what a checkpoint loaded before said, with the counts of then.
+  const { epoch, seed, extras } = info
+  const entry = JSON.stringify({ version: VERSION, ...counts, epoch, seed, extras })
   // 'pt' tells other readers that names and shapes are PyTorch's.
   await writeFileAtomic(file, encodeSafetensors(state, new Map([['format', 'pt'], [ENTRY, entry]])))
   return file

@@ -67,6 +67,8 @@ test('softmax and its logarithm normalise along their axis', () => {
   expect(apply((t) => t.softmax(), tensor([-inf, -inf])).values).toEqual([nan, nan])
   expect(apply((t) => t.softmax(1), counting(2, 0))).toEqual({ dtype: 'float32', shape: [2, 0], values: [] })
   expect(apply((t) => t.softmax(0), counting(1, 2)).values).toEqual([1, 1])
+  // As long as the pixels of a large image, or a large vocabulary.
+  expect(apply((t) => t.softmax(), tensor(new Float32Array(2 ** 18))).values.every((v) => v === 2 ** -18)).toBe(true)
 })
 
 test('the decompositions of the softmaxes are the same functions', () => {

@@ -88,6 +88,8 @@ test('random numbers are the same on every machine', () => {
   `)
   expect(new Random(42, 1).uniform()).not.toBe(new Random(42, 2).uniform())
   expect(new Random(0).uniform()).not.toBe(new Random(2 ** 32).uniform())
+  expect(random.int(1)).toBe(0)
+  for (const n of [0, -1, 1.5, Number.NaN, 2 ** 33]) expect(() => random.int(n)).toThrow(`Random.int: n must be an integer from 1 to 2^32, got ${n}`)
 })
 
 test('random numbers are distributed as they should be', () => {
