@@ -38,6 +38,27 @@ export function checkData(who: string, { dtype, shape, data }: HostTensor): void
 }
 
 /**
+ * Throws unless `value` is a host tensor (plain JavaScript may bring anything).
+ *
+ * @param who the beginning of the message: `run: input 'x'`
+ * @throws DTypeError for anything else and for another kind of array; ShapeError for another number of elements
+ */
+export function checkHostTensor(who: string, value: unknown): void {
+  const given: Partial<HostTensor> = typeof value === 'object' && value !== null ? value : {}
+  const { dtype, shape, data } = given
+  if (dtype === undefined || !Array.isArray(shape) || data === undefined) {
+    throw new DTypeError(`${who} must be a host tensor, got ${nameOf(value)}; make one with tensor(values, shape)`)
+  }
+  if (!Object.hasOwn(storage, dtype)) throw new DTypeError(`${who} has dtype ${dtype}, which is none of ${Object.keys(storage).join(', ')}`)
+  checkData(who, { dtype, shape, data })
+}
+
+// `Float32Array`, `Array`, `undefined`
+function nameOf(value: unknown): string {
+  return value === undefined ? 'undefined' : Object.prototype.toString.call(value).slice(8, -1)
+}
+
+/**
  * A host tensor from numbers, rounded to `dtype` (float32 unless told). Without `shape` it is a vector, from a single
  * number a scalar.
  *

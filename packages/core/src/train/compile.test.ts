@@ -3,7 +3,7 @@ import type { Backend } from '../backend/contract.ts'
 import { DynamicConv2d } from '../dynamic/dynamicConv2d.ts'
 import { BatchNorm2d, Linear, Sequential } from '../nn/layers.ts'
 import { referenceBackend } from '../reference/backend.ts'
-import { tensor, zeros } from '../tensor/hostTensor.ts'
+import { type HostTensor, tensor, zeros } from '../tensor/hostTensor.ts'
 import { changedBackend } from '../testing/changedBackend.ts'
 import { compile } from './compile.ts'
 
@@ -62,6 +62,28 @@ test('inputs that do not fit are refused', async () => {
   await expect(f.run([zeros([3, 2])])).rejects.toThrow('run: expected 2 inputs (input0, other), got 1')
   await expect(f.run([zeros([3, 2]), zeros([4, 2])])).rejects.toThrow("run: input 'other' must be float32[N, 2], got [4, 2]")
   await expect(f.run([zeros([3, 2]), zeros([3, 2], 'int32')])).rejects.toThrow("run: input 'other' must be float32[N, 2], got int32")
+})
+
+test('what is no tensor is refused, with what to do', async () => {
+  const f = await compile((x) => x, { backend: referenceBackend(), inputs: [{ shape: ['N', 2] }] })
+  // What JavaScript lets through.
+  const run = async (inputs: unknown): Promise<unknown> => f.run(inputs as readonly HostTensor[])
+  await expect(run(zeros([1, 2]))).rejects.toThrow('run: the inputs must be a list, also where there is one: run([x])')
+  await expect(run([undefined])).rejects.toThrow("run: input 'input0' must be a host tensor, got undefined; make one with tensor(values, shape)")
+  await expect(run([new Float32Array(2)])).rejects.toThrow('must be a host tensor, got Float32Array')
+  await expect(run([{ dtype: 'float64', shape: [1, 2], data: new Float64Array(2) }])).rejects.toThrow("input 'input0' has dtype float64, which is none of float32, float16, int32, bool")
+  await expect(run([{ dtype: 'float32', shape: [1, 2], data: new Float64Array(2) }])).rejects.toThrow("input 'input0': float32 data must be a Float32Array, got Float64Array")
+  await expect(run([{ dtype: 'float32', shape: [2, 2], data: new Float32Array(2) }])).rejects.toThrow("input 'input0': shape [2, 2] needs 4 elements, got 2")
+})
+
+test('runs at the same time compile a program once', async () => {
+  const backend = referenceBackend()
+  const f = await compile(new DynamicConv2d(geometry), { backend, inputs: [{ shape: ['N', 2, 4, 4] }] })
+  const sizes = await Promise.all([2, 3, 2, 3].map(async (n) => (await f.run([zeros([n, 2, 4, 4])]))[0]?.shape[0]))
+  expect(sizes).toEqual([2, 3, 2, 3])
+  expect(f.explain().match(/dynamicConv2d/g)?.length).toBe(2)
+  f.dispose()
+  expect(backend.memory().liveTensors).toBe(0)
 })
 
 test('inference uses running statistics and leaves the modes of the parts alone', async () => {

@@ -1,7 +1,7 @@
 // A module (or a function) compiled for inference: traced once, compiled once for each set of input shapes.
 
 import { checkType } from '../backend/checks.ts'
-import { DisposedError, ShapeError } from '../backend/errors.ts'
+import { DisposedError, ShapeError, ValueError } from '../backend/errors.ts'
 import type { Backend, DeviceTensor, Executable, StateStore } from '../backend/contract.ts'
 import { prepare } from '../backend/prepare.ts'
 import { type Graph, typeOf } from '../graph/graph.ts'
@@ -9,7 +9,7 @@ import { type InputSpec, type Traced, type TraceResult, trace } from '../graph/t
 import { Module } from '../nn/module.ts'
 import { formatChoices } from '../passes/planDynamicConv.ts'
 import { specialise } from '../passes/specialise.ts'
-import type { HostTensor } from '../tensor/hostTensor.ts'
+import { checkHostTensor, type HostTensor } from '../tensor/hostTensor.ts'
 import type { Dim } from '../tensor/shape.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 
@@ -88,10 +88,12 @@ export class Compiled {
   #sizes(inputs: readonly (HostTensor | DeviceTensor)[]): ReadonlyMap<string, number> {
     const graph = this.#graph
     const sizes = new Map<string, number>()
+    if (!Array.isArray(inputs)) throw new ValueError('run: the inputs must be a list, also where there is one: run([x])')
     if (inputs.length !== graph.inputs.length) throw new ShapeError(`run: expected ${graph.inputs.length} inputs (${graph.inputs.map((p) => p.name).join(', ')}), got ${inputs.length}`)
     graph.inputs.forEach((port, i) => {
       const want = typeOf(graph, port.value)
       const got = inputs[i]
+      if (!isOnDevice(got)) checkHostTensor(`run: input '${port.name}'`, got)
       if (!got) return
       const fits = got.shape.length === want.shape.length && want.shape.every((d, axis) => bind(sizes, d, got.shape[axis] ?? 0))
       checkType(`run: input '${port.name}'`, want, got, fits)
@@ -126,6 +128,10 @@ export class Compiled {
   #alive(): void {
     if (this.#disposed) throw new DisposedError('run: this compiled module was disposed')
   }
+}
+
+function isOnDevice(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'backend' in value
 }
 
 function bind(sizes: Map<string, number>, want: Dim, got: number): boolean {

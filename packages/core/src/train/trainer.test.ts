@@ -186,6 +186,23 @@ test.each([1, 2])('parameters that the loss does not depend on are left alone, m
   }
 })
 
+test('what is no tensor is refused', async () => {
+  const training = await start(build())
+  const [images] = batch(3, 1)
+  await expect(training.step(images, [0, 1, 2] as unknown as HostTensor)).rejects.toThrow('step: targets must be a host tensor, got Array; make one with tensor(values, shape)')
+  await expect(training.evaluate(undefined as unknown as HostTensor, images)).rejects.toThrow('evaluate: inputs must be a host tensor, got undefined')
+  await expect(training.predict(images.data as unknown as HostTensor)).rejects.toThrow('predict: inputs must be a host tensor, got Float32Array')
+})
+
+test('a last, smaller batch shares the state', async () => {
+  const training = await start(build())
+  await training.step(...batch(6, 1))
+  const before = await training.read('fc.weight')
+  await training.step(...batch(3, 2))
+  expect(await training.read('fc.weight')).not.toEqual(before)
+  expect((await training.predict(batch(2, 1)[0])).shape).toEqual([2, 3])
+})
+
 test('an update that fails is made up for before the next batch, from a checkpoint too', async () => {
   let fail = true
   const options = { accumulate: 2, optimizer: sgd({ lr: 0.1, momentum: 0.5 }) }

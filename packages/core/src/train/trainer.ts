@@ -17,7 +17,7 @@ import type { Parameter } from '../nn/parameter.ts'
 import { clipByGlobalNorm } from '../optim/clip.ts'
 import type { Optimizer, Trained, UpdateContext } from '../optim/optimizer.ts'
 import { formatChoices } from '../passes/planDynamicConv.ts'
-import { type HostTensor, tensor, toFloat64, zeros } from '../tensor/hostTensor.ts'
+import { checkHostTensor, type HostTensor, tensor, toFloat64, zeros } from '../tensor/hostTensor.ts'
 import type { Shape } from '../tensor/shape.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { inMode } from './compile.ts'
@@ -131,12 +131,14 @@ export class Training {
    * @throws NonFiniteError when the loss is not finite: with the step and the first parameter that is not; ValueError for
    * targets that the loss cannot take. The batch has then changed nothing.
    */
-  step(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
+  async step(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
+    checkBatch('step', inputs, targets)
     return this.#turns.run(() => ((this.#options.accumulate ?? 1) === 1 ? this.#step(inputs, targets) : this.#accumulate(inputs, targets)))
   }
 
   /** The loss and metrics of a batch, in inference mode; no state changes. */
-  evaluate(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
+  async evaluate(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
+    checkBatch('evaluate', inputs, targets)
     return this.#turns.run(async () => {
       const program = await this.#program('evaluate', inputs, targets)
       program.check(targets)
@@ -145,7 +147,8 @@ export class Training {
   }
 
   /** The module's output for a batch, in inference mode. */
-  predict(inputs: HostTensor): Promise<HostTensor> {
+  async predict(inputs: HostTensor): Promise<HostTensor> {
+    checkHostTensor('predict: inputs', inputs)
     return this.#turns.run(async () => {
       const { executable } = await this.#program('predict', inputs)
       const [output] = await executable.run([inputs])
@@ -355,6 +358,11 @@ interface ProgramParts {
   readonly summed?: ReadonlySet<string>
   /** Learns the shape of the module's output. */
   readonly onOutput?: (shape: Shape) => void
+}
+
+function checkBatch(who: string, inputs: HostTensor, targets: HostTensor): void {
+  checkHostTensor(`${who}: inputs`, inputs)
+  checkHostTensor(`${who}: targets`, targets)
 }
 
 function trainable(module: Module): ReadonlyMap<string, Parameter> {
