@@ -20,6 +20,7 @@ import {
   tensor,
   toRef,
   trace,
+  traceModule,
 } from '@dynconv/core'
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -90,6 +91,15 @@ test('a network with an open batch runs at any batch, in standard ops, with its 
     const [got] = await runModel(bytes, [x], [{ dtype: 'float32' }])
     expect(got && compare(got, want[0], 200)).toBeUndefined()
   }
+})
+
+test('a layer whose kernels are mixed by request is exported with an open batch too', async () => {
+  const layer = new DynamicConv2d({ inChannels: 3, outChannels: 4, kernelSize: 3, numBases: 2, form: 'kernels' })
+  const x = randn([2, 3, 6, 5], 1)
+  const traced = traceModule(layer, { inputs: [{ shape: x.shape }] })
+  const want = evaluate(traced.graph, [toRef(x)], new Map([...traced.sources].map(([k, s]) => [k, toRef(s.data)]))).outputs
+  const [got] = await runModel(moduleToOnnx(layer, { input: [null, 3, 6, 5] }), [x], [{ dtype: 'float32' }])
+  expect(got && compare(got, want[0], 200)).toBeUndefined()
 })
 
 test('a known batch stays known', () => {

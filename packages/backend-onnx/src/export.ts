@@ -21,7 +21,7 @@ export interface ExportInfo {
 
 /** How to export a module. */
 export interface ExportOptions {
-  /** The input's shape; null leaves a size open (the batch): `[null, 3, 32, 32]`. */
+  /** The input's shape; null leaves a size open, which is meant for the batch: `[null, 3, 32, 32]`. Image sizes must be numbers where convolutions, pools or means need them. */
   readonly input: readonly (number | null)[]
   /** The names of the classes that the output scores, kept in the file (metadata `classes`, a JSON list). */
   readonly classes?: readonly string[]

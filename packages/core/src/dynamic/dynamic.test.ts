@@ -5,6 +5,7 @@ import type { Module } from '../nn/module.ts'
 import { evaluate, toRef } from '../reference/evaluate.ts'
 import { type HostTensor, tensor, zeros } from '../tensor/hostTensor.ts'
 import { randomRef } from '../testing/gradcheck.ts'
+import { traceModule } from '../train/compile.ts'
 import { DynamicConv2d, type DynamicConv2dOptions } from './dynamicConv2d.ts'
 import { Routing, type RoutingKind, type RoutingNorm } from './routing.ts'
 import { anneal, temperatureState } from './temperature.ts'
@@ -106,7 +107,16 @@ test('options out of range are refused', () => {
   expect(() => new DynamicConv2d({ ...base, groups: 4 })).toThrow('DynamicConv2d: groups=4 must divide inChannels=6')
   expect(() => new DynamicConv2d({ ...base, numBases: 0 })).toThrow('numBases must be a positive integer, got 0')
   expect(() => new DynamicConv2d({ ...base, temperature: 0 })).toThrow('temperature must be positive, got 0')
+  expect(() => new DynamicConv2d({ ...base, kernelSize: 0 })).toThrow('DynamicConv2d: kernelSize[0]=0 must be an integer >= 1')
+  expect(() => new DynamicConv2d({ ...base, stride: [1, 0] })).toThrow('DynamicConv2d: stride[1]=0 must be an integer >= 1')
+  expect(() => new DynamicConv2d({ ...base, padding: -1 })).toThrow('DynamicConv2d: padding[0]=-1 must be an integer >= 0')
+  expect(() => new DynamicConv2d({ ...base, padding: 'same', stride: 2 })).toThrow("DynamicConv2d: padding 'same' needs stride 1")
   expect(() => new DynamicConv2d({ ...base, ratio: -1 })).toThrow('ratio must be 0 or more, got -1')
+})
+
+test('images with other channels are refused by the layer that they came to', () => {
+  const layer = new DynamicConv2d(base)
+  expect(() => traceModule(layer, { inputs: [{ shape: ['N', 5, 8, 8] }] })).toThrow('Routing: expected [B, 6, H, W] for inChannels=6, got [N, 5, 8, 8]')
 })
 
 test('annealing is linear, then constant, and reaches every routing', () => {

@@ -40,7 +40,7 @@ export class DynamicConv2d extends Module {
   readonly routing: Routing
   readonly options: DynamicConv2dOptions
 
-  /** @throws ShapeError when groups do not divide the channels; ValueError for options out of range */
+  /** @throws ShapeError when groups do not divide the channels; ShapeError, ValueError for options out of range */
   constructor(options: DynamicConv2dOptions) {
     super()
     this.options = options

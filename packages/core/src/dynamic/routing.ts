@@ -65,6 +65,7 @@ export class Routing extends Module {
   /** tau, a scalar. */
   readonly temperature: Buffer
   readonly kind: RoutingKind
+  readonly inChannels: number
 
   /** @throws ValueError for a ratio below 0, a temperature that is not positive, or an unknown kind or norm */
   constructor(options: RoutingOptions) {
@@ -86,10 +87,13 @@ export class Routing extends Module {
     if (this.fc2.bias) this.fc2.bias.data = filled([numBases], 0)
     this.temperature = new Buffer(tensor(temperature))
     this.kind = kind
+    this.inChannels = inChannels
   }
 
   override forward(x: Tensor): Tensor {
-    if (x.rank !== 4) throw new ShapeError(`Routing: expected [B, I, H, W], got ${formatShape(x.shape)}`)
+    if (x.rank !== 4 || x.shape[1] !== this.inChannels) {
+      throw new ShapeError(`Routing: expected [B, ${this.inChannels}, H, W] for inChannels=${this.inChannels}, got ${formatShape(x.shape)}`)
+    }
     let h = x.mean([2, 3])
     if (this.fc1) {
       h = this.fc1.forward(h)

@@ -1,5 +1,6 @@
 // From a function on symbolic tensors to a graph.
 
+import { GraphError } from '../backend/errors.ts'
 import { ops } from '../ops/table.ts'
 import type { DType } from '../tensor/dtype.ts'
 import type { HostTensor } from '../tensor/hostTensor.ts'
@@ -41,12 +42,15 @@ export interface TraceOptions {
  * Runs `fn` on symbolic inputs and returns the graph of what it did.
  *
  * @example trace((x) => x.mul(2), { inputs: [{ shape: [3] }] }).graph
+ * @throws GraphError when it returns nothing; whatever the ops' checks find
  */
 export function trace(fn: (...inputs: Tensor[]) => TraceResult, options: TraceOptions): Traced {
   const builder = new GraphBuilder(ops)
   const scope = new Scope(builder, options.names ?? new Map())
   const inputs = options.inputs.map((spec, i) => builder.input(spec.name ?? `input${i}`, spec.dtype ?? 'float32', spec.shape))
-  const result = withScope(scope, () => fn(...inputs))
+  const result: TraceResult | undefined = withScope(scope, () => fn(...inputs))
+  // A `forward` of plain JavaScript may have forgotten its return.
+  if (typeof result !== 'object') throw new GraphError(`trace: the traced function returned ${String(result)}; return a tensor, a list or a record of tensors`)
   for (const [name, value] of named(result)) builder.output(name, value)
   if (options.taps) for (const [path, value] of scope.taps) builder.output(`tap:${path}`, value)
   return { graph: builder.build(), sources: scope.sources }

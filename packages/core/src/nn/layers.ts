@@ -2,9 +2,10 @@
 
 import { ShapeError, ValueError } from '../backend/errors.ts'
 import type { Padding2d, Size2d } from '../ops/attrs.ts'
+import { checkWindow } from '../ops/checks2d.ts'
 import { type Conv2dOptions, conv2d } from '../ops/conv.ts'
 import { batchNorm, batchNormInference, groupNorm } from '../ops/norm.ts'
-import { toSize2d } from '../ops/options2d.ts'
+import { toPadding2d, toSize2d } from '../ops/options2d.ts'
 import { avgPool2d, maxPool2d } from '../ops/pool.ts'
 import { known } from '../tensor/shape.ts'
 import type { Tensor } from '../tensor/tensor.ts'
@@ -41,14 +42,16 @@ export function convGeometry(options: Conv2dLayerOptions): Omit<Conv2dOptions, '
   }
 }
 
-/** Checks channels and groups, and gives the shape of one kernel, [O, I/g, kh, kw]. */
+/** Checks all of a convolution's geometry, and gives the shape of one kernel, [O, I/g, kh, kw]. */
 export function kernelShape(who: string, options: Conv2dLayerOptions): readonly [number, number, number, number] {
   const { inChannels, outChannels, groups = 1 } = options
-  const [kh, kw] = toSize2d(who, 'kernelSize', options.kernelSize)
+  const kernelSize = toSize2d(who, 'kernelSize', options.kernelSize)
+  const [stride, dilation] = [toSize2d(who, 'stride', options.stride ?? 1), toSize2d(who, 'dilation', options.dilation ?? 1)]
+  checkWindow(who, { kernelSize, stride, dilation, padding: toPadding2d(who, options.padding ?? 0, { kernelSize, stride, dilation }) })
   for (const [name, n] of Object.entries({ inChannels, outChannels, groups })) checkCount(who, name, n)
   if (inChannels % groups) throw new ShapeError(`${who}: groups=${groups} must divide inChannels=${inChannels}`)
   if (outChannels % groups) throw new ShapeError(`${who}: groups=${groups} must divide outChannels=${outChannels}`)
-  return [outChannels, inChannels / groups, kh, kw]
+  return [outChannels, inChannels / groups, ...kernelSize]
 }
 
 /** Convolution: [N, C_in, H, W] -> [N, C_out, OH, OW]. `weight` [O, I/g, kh, kw], `bias` [O]. */
@@ -57,7 +60,7 @@ export class Conv2d extends Module {
   readonly bias: Parameter | undefined
   readonly options: Conv2dLayerOptions
 
-  /** @throws ShapeError when groups do not divide the channels */
+  /** @throws ShapeError when groups do not divide the channels; ShapeError, ValueError for a geometry that cannot be */
   constructor(options: Conv2dLayerOptions) {
     super()
     this.options = options

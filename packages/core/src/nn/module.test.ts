@@ -3,6 +3,7 @@ import { trace } from '../graph/trace.ts'
 import { tensor, zeros } from '../tensor/hostTensor.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { withSeed } from './init.ts'
+import { traceModule } from '../train/compile.ts'
 import { BatchNorm2d, Linear, ReLU, Sequential } from './layers.ts'
 import { Module } from './module.ts'
 import { Buffer, Parameter } from './parameter.ts'
@@ -90,6 +91,21 @@ test('a parameter outside the traced module is refused', () => {
   const stray = new Linear({ inFeatures: 3, outFeatures: 1 })
   expect(() => trace((x) => stray.forward(x), { inputs: [{ shape: [1, 3] }] })).toThrow('does not belong to the traced module')
   expect(() => stray.weight.value).toThrow('there is no trace here')
+})
+
+test('a forward that returns nothing is named', () => {
+  class Forgetful extends Module {
+    override forward(x: Tensor): Tensor {
+      x.neg()
+      return undefined as unknown as Tensor
+    }
+  }
+  expect(() => traceModule(new Forgetful(), { inputs: [{ shape: [1] }] })).toThrow('trace: the traced function returned undefined; return a tensor, a list or a record of tensors')
+})
+
+test('a size that must be known says where to give it', () => {
+  expect(() => trace((x) => x.mean(), { inputs: [{ shape: ['N'] }] })).toThrow('mean: axis 0 of [N] has an unknown size; specialise the graph first, or give it a number where it is compiled or exported')
+  expect(() => trace((x) => x, { inputs: [{ shape: [null, 3] as unknown as number[] }] })).toThrow('a dimension must be a non-negative integer or a name, got null in [null, 3]')
 })
 
 test('batch norm in training needs more than one value per channel', () => {

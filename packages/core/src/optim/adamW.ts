@@ -4,7 +4,7 @@
 //   w = w - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps)
 
 import { ValueError } from '../backend/errors.ts'
-import { groupOf, type Optimizer, type ParameterGroup, rateAt, type Schedule } from './optimizer.ts'
+import { checkDecays, groupOf, type Optimizer, type ParameterGroup, rateAt, type Schedule } from './optimizer.ts'
 
 /** Options of `adamW`. */
 export interface AdamWOptions {
@@ -25,6 +25,8 @@ export function adamW(options: AdamWOptions): Optimizer {
   const [b1, b2] = betas
   rateAt('adamW', lr, 0)
   for (const b of betas) if (!(b >= 0 && b < 1)) throw new ValueError(`adamW: betas must be in [0, 1), got ${betas.join(', ')}`)
+  if (!(epsilon > 0)) throw new ValueError(`adamW: epsilon must be positive, got ${epsilon}`)
+  checkDecays('adamW', weightDecay, groups)
   return {
     name: 'adamW',
     slots: ['m', 'v'],

@@ -11,7 +11,7 @@ import { adamW } from './adamW.ts'
 import { clipByGlobalNorm } from './clip.ts'
 import { groupOf, type Optimizer } from './optimizer.ts'
 import { cosine, stepDecay, warmup } from './schedules.ts'
-import { sgd } from './sgd.ts'
+import { sgd, type SgdOptions } from './sgd.ts'
 
 // Minimises sum(w^2 * [1, 2]) from w = [1, -1] and returns w after each step, in float64.
 function descend(optimizer: Optimizer, steps: number): number[][] {
@@ -97,6 +97,11 @@ test('options out of range are refused', () => {
   expect(() => sgd({ lr: Number.NaN })).toThrow('got NaN')
   expect(() => sgd({ lr: 1, momentum: 1 })).toThrow('momentum must be in [0, 1)')
   expect(() => sgd({ lr: 1, nesterov: true })).toThrow('nesterov needs a momentum')
+  expect(() => sgd({ lr: 1, weightDecay: -0.1 })).toThrow('sgd: weightDecay must be 0 or more, got -0.1')
+  expect(() => adamW({ lr: 1, groups: [{ match: /bias/, weightDecay: Number.NaN }] })).toThrow('adamW: weightDecay of the group /bias/ must be 0 or more, got NaN')
+  expect(() => adamW({ lr: 1, groups: [{ match: /bias/, lrScale: -1 }] })).toThrow('adamW: lrScale of the group /bias/ must be 0 or more, got -1')
+  expect(() => adamW({ lr: 1, epsilon: 0 })).toThrow('adamW: epsilon must be positive, got 0')
+  expect(() => sgd({} as SgdOptions)).toThrow('sgd: lr must be a number or a function of the step, got undefined')
   expect(() => adamW({ lr: 1, betas: [0.9, 1] })).toThrow('betas must be in [0, 1)')
   expect(() => trace((x) => clipByGlobalNorm([x], 0).norm, { inputs: [{ shape: [1] }] })).toThrow('maxNorm must be positive')
 })

@@ -49,9 +49,22 @@ export interface Optimizer {
 
 /** The rate at `step`. @throws ValueError when it is not a number of 0 or more */
 export function rateAt(who: string, lr: number | Schedule, step: number): number {
+  if (typeof lr !== 'number' && typeof lr !== 'function') throw new ValueError(`${who}: lr must be a number or a function of the step, got ${String(lr)}`)
   const rate = typeof lr === 'number' ? lr : lr(step)
   if (!(rate >= 0 && Number.isFinite(rate))) throw new ValueError(`${who}: the rate at step ${step} must be 0 or more, got ${rate}`)
   return rate
+}
+
+/** Throws unless the weight decays and scales of an optimizer are numbers of 0 or more. @throws ValueError */
+export function checkDecays(who: string, weightDecay: number, groups: readonly ParameterGroup[] = []): void {
+  const check = (name: string, value: number): void => {
+    if (!(value >= 0 && Number.isFinite(value))) throw new ValueError(`${who}: ${name} must be 0 or more, got ${value}`)
+  }
+  check('weightDecay', weightDecay)
+  for (const { match, lrScale = 0, weightDecay: own = 0 } of groups) {
+    check(`lrScale of the group ${String(match)}`, lrScale)
+    check(`weightDecay of the group ${String(match)}`, own)
+  }
 }
 
 /** The settings of the parameter `name`. */

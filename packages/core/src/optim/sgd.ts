@@ -2,7 +2,7 @@
 //   g = grad + weightDecay * w;  v = momentum * v + g;  w = w - lr * (nesterov ? g + momentum * v : v)
 
 import { ValueError } from '../backend/errors.ts'
-import { groupOf, type Optimizer, type ParameterGroup, rateAt, type Schedule } from './optimizer.ts'
+import { checkDecays, groupOf, type Optimizer, type ParameterGroup, rateAt, type Schedule } from './optimizer.ts'
 
 /** Options of `sgd`. */
 export interface SgdOptions {
@@ -25,6 +25,7 @@ export function sgd(options: SgdOptions): Optimizer {
   const { lr, momentum = 0, nesterov = false, weightDecay = 0, groups } = options
   rateAt('sgd', lr, 0)
   if (!(momentum >= 0 && momentum < 1)) throw new ValueError(`sgd: momentum must be in [0, 1), got ${momentum}`)
+  checkDecays('sgd', weightDecay, groups)
   if (nesterov && momentum === 0) throw new ValueError('sgd: nesterov needs a momentum above 0')
   return {
     name: 'sgd',

@@ -81,6 +81,7 @@ test('an unknown or an empty batch takes outputs', () => {
   expect(plan({ batch: 'N' }).map((c) => [c.form, c.reason, c.layer])).toEqual(
     Array.from({ length: 3 }, () => ['outputs', 'the batch is not known, which form kernels needs', undefined]),
   )
+  expect(plan({ batch: 'N', form: 'kernels' }).map((c) => c.form)).toEqual(['outputs', 'outputs', 'outputs'])
   expect(plan({ batch: 0 }).map((c) => [c.form, c.reason])).toEqual(Array.from({ length: 3 }, () => ['outputs', 'the batch is empty']))
 })
 

@@ -208,7 +208,8 @@ function describe(graph: Graph, node: DynamicNode): DynamicConvLayer | undefined
 }
 
 function choose({ form }: DynamicConv2dAttrs, layer: DynamicConvLayer | undefined, cost: DynamicConvCost): Pick<FormChoice, 'form' | 'costs' | 'reason'> {
-  if (form !== 'auto') return { form, costs: undefined, reason: 'asked for' }
+  // An open batch leaves no choice: of two equal forms the other one then serves.
+  if (form !== 'auto' && (layer || form === 'outputs')) return { form, costs: undefined, reason: 'asked for' }
   if (!layer) return { form: 'outputs', costs: undefined, reason: 'the batch is not known, which form kernels needs' }
   if (layer.batch === 0) return { form: 'outputs', costs: undefined, reason: 'the batch is empty' }
   const costs = { kernels: cost.estimate(layer, 'kernels'), outputs: cost.estimate(layer, 'outputs') }

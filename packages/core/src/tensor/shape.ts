@@ -24,13 +24,13 @@ export function isStatic(shape: Shape): shape is StaticShape {
 
 /** The shape with every dimension known. @throws ShapeError where one is not. */
 export function staticShape(who: string, shape: Shape): StaticShape {
-  if (!isStatic(shape)) throw new ShapeError(`${who}: shape ${formatShape(shape)} has unknown sizes; specialise the graph first`)
+  if (!isStatic(shape)) throw new ShapeError(`${who}: shape ${formatShape(shape)} has unknown sizes; specialise the graph first, or give it a number where it is compiled or exported`)
   return shape
 }
 
 /** A dimension as a number. @throws ShapeError where it is a name. */
 export function known(who: string, what: string, dim: Dim | undefined): number {
-  if (typeof dim !== 'number') throw new ShapeError(`${who}: ${what} must be a known size, got ${String(dim)}; specialise the graph first`)
+  if (typeof dim !== 'number') throw new ShapeError(`${who}: ${what} must be a known size, got ${String(dim)}; specialise the graph first, or give it a number where it is compiled or exported`)
   return dim
 }
 
@@ -59,7 +59,7 @@ export function sameShape(a: Shape, b: Shape): boolean {
 export function checkShape(who: string, shape: Shape): void {
   for (const d of shape) {
     if (typeof d === 'string' ? d === '' : !Number.isSafeInteger(d) || d < 0) {
-      throw new ShapeError(`${who}: a dimension must be a non-negative integer or a name, got ${String(d)} in ${formatShape(shape)}`)
+      throw new ShapeError(`${who}: a dimension must be a non-negative integer or a name, got ${String(d)} in [${shape.map(String).join(', ')}]`)
     }
   }
 }

@@ -246,7 +246,7 @@ export class Tensor {
     let count = 1
     for (const axis of over) {
       const d = this.shape[axis]
-      if (typeof d !== 'number') throw new ShapeError(`mean: axis ${axis} of ${formatShape(this.shape)} has an unknown size; specialise the graph first`)
+      if (typeof d !== 'number') throw new ShapeError(`mean: axis ${axis} of ${formatShape(this.shape)} has an unknown size; specialise the graph first, or give it a number where it is compiled or exported`)
       count *= d
     }
     // A quotient, not a product with 1 / count: that constant would be rounded to the dtype.

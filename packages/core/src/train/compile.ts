@@ -16,7 +16,10 @@ import type { Tensor } from '../tensor/tensor.ts'
 /** How to compile. */
 export interface CompileModuleOptions {
   readonly backend: Backend
-  /** One for each input; a size may be a name (`'N'`): the program is then compiled anew for each size that comes. */
+  /**
+   * One for each input. A size may be a name (`'N'`): the program is then compiled anew for each size that comes. That is meant for
+   * the batch: channels, and the image sizes of convolutions, pools and means, must be numbers.
+   */
   readonly inputs: readonly InputSpec[]
   /** Whether batch statistics are used ('train') or running ones ('eval', unless given). State is not written back to the module. */
   readonly mode?: 'eval' | 'train'
