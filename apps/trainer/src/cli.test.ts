@@ -162,6 +162,8 @@ test('what cannot be understood is told, with exit code 1', async () => {
     [['train', '--batch', '0'], 'error: --batch must be an integer of at least 1, got 0'],
     [['train', '--epoch', '3'], 'error: Unknown argument: epoch'],
     [['eval'], 'error: Not enough non-option arguments'],
+    [['train', '--out', ''], 'error: --out must name a folder'],
+    [['train', '--out'], 'error: Not enough arguments following: out'],
     [['eval', 'missing'], 'error: cannot read missing.safetensors: there is no such file'],
   ] as const
   const ended = await Promise.all(cases.map(([args]) => run(...args)))

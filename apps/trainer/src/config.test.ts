@@ -17,7 +17,7 @@ test('a configuration survives JSON', () => {
 test.each([
   [{ batch: 0 }, '--batch must be an integer of at least 1, got 0'],
   [{ batch: 1.5 }, '--batch must be an integer of at least 1, got 1.5'],
-  [{ epochs: Number.NaN }, '--epochs must be an integer of at least 1'],
+  [{ epochs: Number.NaN }, '--epochs must be an integer of at least 1, got NaN'],
   [{ lr: -1 }, '--lr must be a number of at least 0, got -1'],
   [{ momentum: 1 }, '--momentum must be a number of at least 0 and below 1, got 1'],
   [{ clip: 0 }, '--clip must be a number above 0, got 0'],

@@ -105,7 +105,7 @@ function text<T extends string | undefined>(describe: string, value: T, parse: (
 }
 
 function refuse(name: string, expected: string, given: unknown): never {
-  throw new ValueError(`${name} must be ${expected}, got ${given === undefined ? 'nothing' : JSON.stringify(given)}`)
+  throw new ValueError(`${name} must be ${expected}, got ${given === undefined ? 'nothing' : typeof given === 'number' ? given : JSON.stringify(given)}`)
 }
 
 /** Which part of the help an option stands in. */

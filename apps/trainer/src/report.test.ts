@@ -1,5 +1,5 @@
 import { parseHTML } from 'linkedom'
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { checkConfig } from './config.ts'
 import type { EpochRecord, StepRecord } from './history.ts'
 import { type ReportedRun, reportHtml } from './report.ts'
@@ -41,6 +41,13 @@ test('runs stand side by side, with names as text', () => {
   expect([...document.querySelectorAll('figcaption')].map((c) => c.textContent)).toEqual(['Accuracy', 'Loss', 'Routing entropy (<b>K</b>)'])
   expect(document.querySelector('b')).toBeNull()
   expect(document.querySelectorAll('figure g[aria-label="line"]')[0]?.querySelectorAll('path').length).toBe(4)
+})
+
+test('nothing is said where there are few points', () => {
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => undefined)
+  reportHtml('A report', [run('K=4', { epochs: epochs.slice(0, 1), steps: steps.slice(0, 3) })])
+  expect(warn).not.toHaveBeenCalled()
+  warn.mockRestore()
 })
 
 test('a run without an epoch has a report too', () => {

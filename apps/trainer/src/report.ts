@@ -93,7 +93,7 @@ function frame(document: PageDocument, label: string, marks: Plot.Markish[], y: 
 
 function lines(points: readonly Point[], dotted: boolean): Plot.Markish[] {
   const title = (p: Point): string => `${p.curve}, epoch ${Number(p.x.toFixed(2))}: ${Number(p.y.toPrecision(4))}`
-  const line = Plot.line(points, { x: 'x', y: 'y', stroke: 'curve' })
+  const line = Plot.line(points, { x: 'x', y: 'y', z: 'curve', stroke: 'curve' })
   return dotted ? [line, Plot.dot(points, { x: 'x', y: 'y', fill: 'curve', r: 3, title })] : [line]
 }
 

@@ -8,7 +8,7 @@
 // A resumed run computes what an uninterrupted one would have, bit for bit: order and augmentation depend on (seed, epoch,
 // position), the rate on the step, the temperature on the epoch; all else is in the checkpoint.
 
-import { mkdir, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import {
   adamW,
   type Backend,
@@ -106,7 +106,6 @@ export async function trainRun(options: RunOptions): Promise<RunResult> {
       best = bestIn(from)
       history = await resumeHistory(files.metrics, training.steps, completed)
     } else {
-      await mkdir(out, { recursive: true })
       await rm(`${files.best}.safetensors`, { force: true })
       history = await startHistory(files.metrics)
       await save(files.last)

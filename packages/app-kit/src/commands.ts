@@ -21,6 +21,7 @@ export async function runCommands({ name, about, add, repeatable = false }: Comm
     .reduce((y, one) => one(y), yargs(hideBin(process.argv)))
     .scriptName(name)
     .usage(`$0 [command] [options]\n\n${about}`)
+    .version(false)
     .strict()
     .wrap(Math.min(120, process.stdout.columns || 120))
     // `--no-x` and `--a.b` mean nothing here.

@@ -2,9 +2,10 @@
 // cut-off or wrong download leaves nothing.
 
 import { createHash } from 'node:crypto'
-import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { open, rename, rm } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { FormatError } from '@dynconv/core'
+import { makeFolder } from '@dynconv/core/node'
 
 /** How far a download is. */
 export interface DownloadProgress {
@@ -41,7 +42,7 @@ export async function download({ url, path, md5, progress, signal }: DownloadOpt
   }
   const length = response.headers.get('content-length')
   const totalBytes = length !== null && /^\d+$/.test(length) ? Number(length) : undefined
-  await mkdir(dirname(path), { recursive: true })
+  await makeFolder(dirname(path))
   // The counter keeps two downloads of one process apart.
   const temporary = `${path}.tmp-${process.pid}-${downloads++}`
   try {

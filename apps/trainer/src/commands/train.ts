@@ -1,7 +1,7 @@
 // `train`: trains a network, or goes on with a run, and leaves checkpoints, metrics and a report in a folder.
 
 import { join } from 'node:path'
-import { type Backend, NonFiniteError } from '@dynconv/core'
+import { type Backend, NonFiniteError, ValueError } from '@dynconv/core'
 import { writeFileAtomic } from '@dynconv/core/node'
 import type { Argv } from 'yargs'
 import { withBackend } from '../backend.ts'
@@ -26,7 +26,7 @@ export function addTrain(cli: Argv): Argv {
       withRunOptions(y)
         .options(engineOptions)
         .options({
-          out: { type: 'string', describe: 'the run’s folder [default: runs/<dataset>-<model>-k<bases>]', group: 'Run:' },
+          out: { type: 'string', describe: 'the run’s folder [default: runs/<dataset>-<model>-k<bases>]', group: 'Run:', requiresArg: true },
           resume: { type: 'boolean', describe: 'go on with the run in --out, with its options', group: 'Run:' },
           overwrite: { type: 'boolean', describe: 'replace the run in --out', group: 'Run:' },
           ...jsonOption,
@@ -38,6 +38,7 @@ export function addTrain(cli: Argv): Argv {
     async (argv) => {
       const given = typed(argv)
       const asked = checkConfig(given)
+      if (argv.out === '') throw new ValueError('--out must name a folder')
       const out = argv.out ?? join('runs', `${asked.dataset}-${asked.model}-k${asked.bases}`)
       const { from, config } = argv.resume ? await resumePoint(out, given) : { from: undefined, config: asked }
       await prepareFolder(out, argv.resume === true || argv.overwrite === true)
@@ -61,7 +62,7 @@ export function addTrain(cli: Argv): Argv {
 /** A run's network in words. */
 export function describe(config: RunConfig): string {
   const kind = config.bases > 1 ? `dynamic convolutions (K=${config.bases})` : 'ordinary convolutions'
-  return `${config.model} with ${kind} on ${config.dataset}, ${config.epochs} epochs`
+  return `${config.model} with ${kind} on ${config.dataset}, ${config.epochs} ${config.epochs === 1 ? 'epoch' : 'epochs'}`
 }
 
 // Prints what came of the run, writes the report, and returns the same as plain data.

@@ -91,6 +91,18 @@ test('a folder that cannot be one, and a file that is a folder, are named', asyn
   expect((await readdir(folder)).sort()).toEqual(['file', 'sub'])
 })
 
+test('where no folder can be made, the reason is given, whatever is above', async () => {
+  const fails = (code: string): FileSystem => ({ ...fs, mkdir: (path) => Promise.reject(Object.assign(new Error(`mkdir ${path}`), { code })) })
+  const path = join(folder, 'a', 'b', 'x')
+  expect((await refusal(writeFileAtomic(path, '', fails('EROFS')))).message).toContain('the file system is read-only')
+  expect((await refusal(writeFileAtomic(path, '', fails('ENOENT')))).message).toContain('there is no such file; check the path (ENOENT)')
+})
+
+test.runIf(process.platform === 'linux')('a place where the system makes no folders is refused, at once', async () => {
+  expect((await refusal(writeFileAtomic('/proc/dynconv/a/x', ''))).message).toContain('cannot write /proc/dynconv/a/x: there is no such file')
+  expect(() => writeFileAtomicSync('/proc/dynconv/a/x', '')).toThrow(FileError)
+})
+
 test('a file that is not there is named', async () => {
   const path = join(folder, 'none')
   const error = await refusal(readFileBytes(path))

@@ -23,7 +23,7 @@ export class FileError extends Error {
 /** What is used of `node:fs/promises`. */
 export interface FileSystem {
   open(path: string, flags: string): Promise<OpenFile>
-  mkdir(path: string, options: { readonly recursive: true }): Promise<unknown>
+  mkdir(path: string): Promise<unknown>
   rename(from: string, to: string): Promise<void>
   rm(path: string, options: { readonly force: true }): Promise<void>
 }
@@ -40,7 +40,7 @@ export interface OpenFile {
 
 /** What is used of `node:fs`. */
 interface SyncFileSystem {
-  mkdirSync(path: string, options: { readonly recursive: true }): unknown
+  mkdirSync(path: string): unknown
   writeFileSync(path: string, data: Uint8Array | string, options: { readonly flush: true }): void
   renameSync(from: string, to: string): void
   rmSync(path: string, options: { readonly force: true }): void
@@ -63,12 +63,17 @@ let counter = 0
  */
 export async function writeFileAtomic(path: string, bytes: Uint8Array | string, files: FileSystem = nodeProcess('writeFileAtomic').getBuiltinModule('node:fs/promises')): Promise<void> {
   const { folder, beside } = placesOf(path, nodeProcess('writeFileAtomic'))
+  const write = (): Promise<void> =>
+    withFile(files, beside, 'w', async (file) => {
+      await file.writeFile(bytes)
+      await file.sync()
+    })
   try {
-    await files.mkdir(folder, { recursive: true })
     try {
-      await withFile(files, beside, 'w', async (file) => {
-        await file.writeFile(bytes)
-        await file.sync()
+      await write().catch(async (error: unknown) => {
+        if (codeOf(error) !== 'ENOENT') throw error
+        await makeFolder(folder, files)
+        await write()
       })
       await files.rename(beside, path)
     } catch (error) {
@@ -84,6 +89,48 @@ export async function writeFileAtomic(path: string, bytes: Uint8Array | string, 
 }
 
 /**
+ * Makes a folder and those above it, where they are missing. Not Node's `recursive: true`, which takes a read-only disk for a
+ * missing folder, and never returns where none can be made (/proc, a working folder that is gone).
+ *
+ * @throws the system's error
+ */
+export async function makeFolder(folder: string, files: Pick<FileSystem, 'mkdir'> = nodeProcess('makeFolder').getBuiltinModule('node:fs/promises')): Promise<void> {
+  try {
+    await files.mkdir(folder)
+  } catch (error) {
+    const above = folderAbove(folder, error)
+    if (above === undefined) return
+    await makeFolder(above, files)
+    await files.mkdir(folder).catch((second: unknown) => {
+      if (codeOf(second) !== 'EEXIST') throw second
+    })
+  }
+}
+
+function makeFolderSync(folder: string, files: SyncFileSystem): void {
+  try {
+    files.mkdirSync(folder)
+  } catch (error) {
+    const above = folderAbove(folder, error)
+    if (above === undefined) return
+    makeFolderSync(above, files)
+    try {
+      files.mkdirSync(folder)
+    } catch (second) {
+      if (codeOf(second) !== 'EEXIST') throw second
+    }
+  }
+}
+
+// What must be made first where `folder` could not be; undefined where there is something of its name.
+function folderAbove(folder: string, error: unknown): string | undefined {
+  if (codeOf(error) === 'EEXIST') return undefined
+  const above = nodeProcess('makeFolder').getBuiltinModule('node:path').dirname(folder)
+  if (codeOf(error) !== 'ENOENT' || above === folder) throw error
+  return above
+}
+
+/**
  * `writeFileAtomic` for code that cannot wait: it returns when the file is there. A power cut at that moment may bring the old
  * one back.
  *
@@ -94,9 +141,14 @@ export function writeFileAtomicSync(path: string, bytes: Uint8Array | string): v
   const files = node.getBuiltinModule('node:fs')
   const { folder, beside } = placesOf(path, node)
   try {
-    files.mkdirSync(folder, { recursive: true })
     try {
-      files.writeFileSync(beside, bytes, { flush: true })
+      try {
+        files.writeFileSync(beside, bytes, { flush: true })
+      } catch (error) {
+        if (codeOf(error) !== 'ENOENT') throw error
+        makeFolderSync(folder, files)
+        files.writeFileSync(beside, bytes, { flush: true })
+      }
       files.renameSync(beside, path)
     } catch (error) {
       files.rmSync(beside, { force: true })
@@ -165,10 +217,14 @@ const reasons: ReadonlyMap<string, string> = new Map([
 /** The system's error of reading or writing `path`, as a FileError with a reason in words. */
 export function fileError(verb: 'read' | 'write', path: string, cause: unknown): Error {
   if (!(cause instanceof Error) || cause instanceof BackendUnavailableError) return cause instanceof Error ? cause : new Error(String(cause))
-  const code: unknown = Reflect.get(cause, 'code')
-  const known = typeof code === 'string' ? code : undefined
+  const known = codeOf(cause)
   const reason = reasons.get(known ?? '') ?? cause.message
   return new FileError(`cannot ${verb} ${path}: ${reason}${known && reasons.has(known) ? ` (${known})` : ''}`, { file: path, code: known, cause })
+}
+
+function codeOf(error: unknown): string | undefined {
+  const code: unknown = error instanceof Error ? Reflect.get(error, 'code') : undefined
+  return typeof code === 'string' ? code : undefined
 }
 
 function nodeProcess(who: string): NodeProcess {
