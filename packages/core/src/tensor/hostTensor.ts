@@ -33,7 +33,7 @@ export function hostTensor<D extends DType>(dtype: D, shape: StaticShape, data: 
  */
 export function checkData(who: string, { dtype, shape, data }: HostTensor): void {
   checkShape(who, shape)
-  if (!(data instanceof storage[dtype])) throw new DTypeError(`${who}: ${dtype} data must be a ${storage[dtype].name}, got ${data.constructor.name}`)
+  if (!(data instanceof storage[dtype])) throw new DTypeError(`${who}: ${dtype} data must be a ${storage[dtype].name}, got ${Object.prototype.toString.call(data).slice(8, -1)}`)
   if (data.length !== sizeOf(shape)) throw new ShapeError(`${who}: shape ${formatShape(shape)} needs ${sizeOf(shape)} elements, got ${data.length}`)
 }
 

@@ -38,7 +38,7 @@ test('numbers round to the nearest half, ties to even', () => {
 test('host tensors check their storage', () => {
   expect(() => hostTensor('float32', [2, 3], new Float32Array(5))).toThrow('shape [2, 3] needs 6 elements, got 5')
   // @ts-expect-error the wrong storage for the dtype, as plain JavaScript may pass it
-  expect(() => hostTensor('int32', [1], new Float32Array(1))).toThrow('int32 data must be a Int32Array')
+  expect(() => hostTensor('int32', [1], new Float32Array(1))).toThrow('hostTensor: int32 data must be a Int32Array, got Float32Array')
   expect(() => zeros([-1])).toThrow('a dimension must be a non-negative integer or a name, got -1')
   expect(tensor([1.9, -1.9], [2], 'int32').data).toEqual(Int32Array.of(1, -1))
   expect(toFloat64(tensor([0.5, 2, -0], undefined, 'float16'))).toEqual(Float64Array.of(0.5, 2, -0))
