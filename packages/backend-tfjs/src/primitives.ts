@@ -56,3 +56,15 @@ export interface Primitives<V extends Value> {
   /** Without padding; both strides equal; either stride or dilation is 1. x [N, H, W, C], w [kh, kw, C, m]; channel c m + j. */
   depthwiseConv2d(x: V, w: V, stride: Size2d, dilation: Size2d): V
 }
+
+/**
+ * The pixels of x [N, H, W, I] that a filter of one tap meets with steps, as an image of dy's size: with them the filter's gradient
+ * is that without steps. undefined for other filters. oneDNN's kernel for one tap with steps (TensorFlow 2.15.1) gives wrong sums
+ * where a processor has AVX2 but no AVX-512, and with unequal steps it writes beyond its memory.
+ */
+export function pixelsOfOneTap<V extends Value>(p: Pick<Primitives<V>, 'stridedSlice'>, x: V, dy: V, [height, width]: readonly number[], stride: Size2d): V | undefined {
+  if (height !== 1 || width !== 1 || (stride[0] === 1 && stride[1] === 1)) return undefined
+  const [batch = 0, , , channels = 0] = x.shape
+  const [, rows = 0, columns = 0] = dy.shape
+  return p.stridedSlice(x, [0, 0, 0, 0], [batch, rows, columns, channels], [1, ...stride, 1])
+}

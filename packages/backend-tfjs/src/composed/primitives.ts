@@ -4,7 +4,7 @@
 import type { Comparison, Size2d } from '@dynconv/core'
 import type * as TfCore from '@tensorflow/tfjs-core'
 import { broadcastTogether, nth, product, sameSizes } from '../kernels/shared.ts'
-import type { BinaryKind, Primitives, UnaryKind, ValueDType } from '../primitives.ts'
+import { type BinaryKind, pixelsOfOneTap, type Primitives, type UnaryKind, type ValueDType } from '../primitives.ts'
 import type { Quirks } from './quirks.ts'
 import { type Tf, type TfTensor, toTf } from './tf.ts'
 
@@ -43,16 +43,17 @@ export function composedPrimitives(tf: Tf, quirks: Quirks): Primitives<TfTensor>
     relu: (x) => (quirks.losesNaN ? extreme(tf, tf.maximum, x, tf.scalar(0), true) : tf.relu(x)),
   }
   const filterGrad = tf.getKernel('Conv2DBackpropFilter', tf.getBackend())
+  const stridedSlice: Primitives<TfTensor>['stridedSlice'] = (x, starts, sizes, steps) => {
+    const ends = starts.map((start, i) => start + (nth(sizes, i) - 1) * nth(steps, i) + 1)
+    return viaInt32(tf, x, (t) => tf.stridedSlice(t, [...starts], ends, [...steps]))
+  }
   return {
     constant: (value) => toTf(tf, value),
     reshape: (x, shape) => (sameSizes(x.shape, shape) ? x : tf.reshape(x, [...shape])),
     transpose: (x, permutation) => movedByReshape(tf, x, permutation) ?? viaInt32(tf, x, (t) => tf.transpose(t, [...permutation])),
     broadcast: (x, shape) => (sameSizes(x.shape, shape) ? x : viaInt32(tf, x, (t) => tf.broadcastTo(t, [...shape]))),
     slice: (x, starts, sizes) => tf.slice(x, [...starts], [...sizes]),
-    stridedSlice: (x, starts, sizes, steps) => {
-      const ends = starts.map((start, i) => start + (nth(sizes, i) - 1) * nth(steps, i) + 1)
-      return viaInt32(tf, x, (t) => tf.stridedSlice(t, [...starts], ends, [...steps]))
-    },
+    stridedSlice,
     pad: (x, before, after, value) => viaInt32(tf, x, (t) => tf.pad(t, before.map((n, i): [number, number] => [n, nth(after, i)]), value)),
     concat: (list, axis) => tf.concat([...list], axis),
     gather: (x, indices, axis) => viaInt32(tf, x, (t) => tf.gather(t, indices, axis)),
@@ -81,8 +82,9 @@ export function composedPrimitives(tf: Tf, quirks: Quirks): Primitives<TfTensor>
       tf.conv2dTranspose(dy as TfCore.Tensor4D, w as TfCore.Tensor4D, inputShape as [number, number, number, number], pair(stride), 'valid'),
     conv2dFilterGrad: filterGrad
       ? (x, dy, filterShape, stride) => {
-          const attrs = { strides: pair(stride), pad: 'valid', dataFormat: 'NHWC', filterShape: filterShape as [number, number, number, number] }
-          return tf.engine().runKernel<TfTensor>('Conv2DBackpropFilter', { x, dy }, attrs)
+          const met = pixelsOfOneTap({ stridedSlice }, x, dy, filterShape, stride)
+          const attrs = { strides: met ? 1 : pair(stride), pad: 'valid', dataFormat: 'NHWC', filterShape: filterShape as [number, number, number, number] }
+          return tf.engine().runKernel<TfTensor>('Conv2DBackpropFilter', { x: met ?? x, dy }, attrs)
         }
       : undefined,
     depthwiseConv2d: (x, w, stride, dilation) => tf.depthwiseConv2d(x as TfCore.Tensor4D, w as TfCore.Tensor4D, pair(stride), 'valid', 'NHWC', pair(dilation)),

@@ -3,7 +3,7 @@
 
 import type { Comparison, Size2d } from '@dynconv/core'
 import { broadcastTogether, nth, range, sameSizes } from '../kernels/shared.ts'
-import type { BinaryKind, Primitives, UnaryKind } from '../primitives.ts'
+import { type BinaryKind, pixelsOfOneTap, type Primitives, type UnaryKind } from '../primitives.ts'
 import { attr, type TfGraph, type TfValue } from './graph.ts'
 import type { AttrValue, ElementType } from './proto.ts'
 
@@ -151,8 +151,10 @@ export function programPrimitives(graph: TfGraph, quirks: ProgramQuirks): Progra
     },
     conv2dInputGrad: (dy, w, inputShape, stride, padding = 'VALID') =>
       graph.one('Conv2DBackpropInput', [graph.ints(inputShape), w, dy], convAttrs(stride, one, padding), 'float32', inputShape),
-    conv2dFilterGrad: (x, dy, filterShape, stride, padding = 'VALID') =>
-      graph.one('Conv2DBackpropFilter', [x, graph.ints(filterShape), dy], convAttrs(stride, one, padding), 'float32', filterShape),
+    conv2dFilterGrad: (x, dy, filterShape, stride, padding = 'VALID') => {
+      const met = pixelsOfOneTap(p, x, dy, filterShape, stride)
+      return graph.one('Conv2DBackpropFilter', [met ?? x, graph.ints(filterShape), dy], convAttrs(met ? one : stride, one, padding), 'float32', filterShape)
+    },
     depthwiseConv2d: (x, w, stride, dilation) => {
       const out = (i: 0 | 1): number => Math.floor((nth(x.shape, i + 1) - dilation[i] * (nth(w.shape, i) - 1) - 1) / stride[i]) + 1
       const shape = [nth(x.shape, 0), out(0), out(1), nth(w.shape, 2) * nth(w.shape, 3)]

@@ -149,6 +149,10 @@ function gradientOps(): readonly Case[] {
     opCase('conv2dFilterGrad', { ...attrs, kernelSize: [3, 2] }, { x: spread([2, 4, 6, 7]), dy }),
     // The last row and column lie outside every window: their gradient is 0.
     opCase('conv2dInputGrad', { ...convParts({ x: [], out: 0, kernel: [2, 2], stride: [2, 2] }).attrs, inputSize: [5, 7] }, { dy: spread([2, 3, 2, 3]), weight: spread([3, 2, 2, 2]) }),
+    // One tap with steps, as in the shortcuts of residual networks: an image alone, and channels that fill no vector.
+    ...([[1, 4, 8], [2, 3, 5]] as const).map(([batch, channels, out]) =>
+      opCase('conv2dFilterGrad', { ...convParts({ x: [], out: 0, kernel: [1, 1], stride: [2, 2] }).attrs, kernelSize: [1, 1] }, { x: spread([batch, channels, 8, 8]), dy: spread([batch, out, 4, 4]) }),
+    ),
   ]
 }
 
