@@ -1,5 +1,6 @@
-// Checks what `pnpm publish` would upload: packs every public package, runs publint --strict and attw on each tarball,
-// then installs all of them in an empty folder and imports every entry point with plain Node. Needs `pnpm build` first.
+// Checks what `pnpm publish` would upload: packs every public package, looks for a README and a licence, runs publint --strict
+// and attw on each tarball, then installs all of them in an empty folder and imports every entry point with plain Node. Needs
+// `pnpm build` first.
 // Usage: tsx tools/src/checkPackages.ts [FOLDER FOR THE TARBALLS]
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -27,6 +28,7 @@ const packed = packages.map((each) => {
   console.log(`\n${each.name}`)
   run('pnpm', ['pack', '--pack-destination', tarballs], each.dir)
   const tarball = path.join(tarballs, tarballName(each))
+  checkTexts(tarball)
   run('publint', ['run', '--strict', tarball])
   run('attw', ['--profile', 'esm-only', tarball])
   return tarball
@@ -51,6 +53,13 @@ function readPackage(file: string): Package[] {
 function tarballName({ name, dir }: Package): string {
   const version = field(JSON.parse(readFileSync(path.join(dir, 'package.json'), 'utf8')), 'version')
   return `${name.replace('@', '').replace('/', '-')}-${String(version)}.tgz`
+}
+
+/** What a registry shows of a package, and what its licence asks for. */
+function checkTexts(tarball: string): void {
+  const files = execFileSync('tar', ['tf', tarball], { encoding: 'utf8' }).split('\n')
+  const missing = ['README.md', 'LICENSE'].filter((file) => !files.includes(`package/${file}`))
+  if (missing.length > 0) throw new Error(`checkPackages: ${path.basename(tarball)} has no ${missing.join(' and no ')}`)
 }
 
 /** Installs the tarballs as a user would, without this repository's node_modules, and imports each entry point. */

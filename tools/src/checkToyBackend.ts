@@ -1,5 +1,5 @@
 // Checks that somebody else's backend can be proved with the published packages: packs core and conformance, installs the
-// tarballs in a folder of its own, puts one file with a toy backend there, and runs the suite on it by its command. Then the
+// tarballs in a folder of its own, takes the toy backend that comes with them, and runs the suite on it by its command. Then the
 // same with a mistake in that file, which the suite must find. Needs `pnpm build` first.
 // Usage: tsx tools/src/checkToyBackend.ts
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -9,7 +9,6 @@ import path from 'node:path'
 import { field } from './json.ts'
 
 const root = process.cwd()
-const toy = readFileSync(path.join(root, 'packages/conformance/examples/toyBackend.js'), 'utf8')
 const folder = mkdtempSync(path.join(tmpdir(), 'dynconv-toy-'))
 try {
   for (const name of ['core', 'conformance']) run('pnpm', ['pack', '--pack-destination', folder], path.join(root, 'packages', name))
@@ -17,6 +16,7 @@ try {
   writeFileSync(path.join(folder, 'package.json'), '{ "private": true, "type": "module" }\n')
   run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error', ...tarballs.map((file) => `./${file}`)], folder)
 
+  const toy = readFileSync(path.join(folder, 'node_modules/@dynconv/conformance/examples/toyBackend.js'), 'utf8')
   writeFileSync(path.join(folder, 'toyBackend.js'), toy)
   const sound = suite(['--json', 'toy.json', '--support', 'SUPPORT.md'])
   if (sound !== 0) throw new Error(`checkToyBackend: the suite ended with ${sound} on a sound toy backend`)

@@ -176,3 +176,10 @@ test('every command has a help', async () => {
   expect(ended.map((e) => e.code)).toEqual([0, 0, 0, 0])
   expect(ended.filter((e) => e.stdout.includes('--json'))).toHaveLength(4)
 })
+
+test('a reader may stop reading', async () => {
+  const { child, ended } = cli.start('summary', '--dataset', 'fashion-small')
+  child.stdout?.destroy()
+  const { code, stderr } = await ended
+  expect([code, stderr]).toEqual([0, ''])
+})

@@ -2,6 +2,7 @@
 
 import yargs, { type Argv } from 'yargs'
 import { hideBin } from 'yargs/helpers'
+import { allowReadersToLeave } from './output.ts'
 
 /** An app's commands. */
 export interface Commands {
@@ -27,6 +28,7 @@ export async function runCommands({ name, about, add, repeatable = false }: Comm
     // `--no-x` and `--a.b` mean nothing here.
     .parserConfiguration({ 'boolean-negation': false, 'dot-notation': false, 'duplicate-arguments-array': repeatable })
     .fail(false)
+  allowReadersToLeave()
   try {
     await cli.parseAsync()
   } catch (error) {

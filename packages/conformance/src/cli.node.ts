@@ -2,11 +2,14 @@
 // The command: `dynconv-conformance [--backend NAME ...] [--mode MODE ...] [--filter TEXT ...]`, and `... foreign` for vectors
 // that others computed. It prints what fails as it comes and the counts at the end. Exit code 0: every lane ran and nothing failed; 1: something did; 2: wrong usage.
 
+import { readFile } from 'node:fs/promises'
 import { writeFileAtomic } from '@dynconv/core/node'
 import { SingleBar } from 'cli-progress'
 import yargs, { type Argv } from 'yargs'
 import { hideBin } from 'yargs/helpers'
+import { contractCases } from './cases/contract.ts'
 import { allCases } from './cases/index.ts'
+import { perfCases } from './cases/perf.ts'
 import { foreignCommand } from './foreign/command.node.ts'
 import { formatResult, formatSummary, reportData, supportOf } from './run/report.ts'
 import type { Target } from './run/outcomes.ts'
@@ -18,18 +21,23 @@ const backendOption = {
   array: true,
   string: true,
   default: [...defaultTargets],
+  requiresArg: true,
   describe: 'reference, onnx, webgpu, tfjs (tfjs:wasm: that engine of it), a file (./my-backend.js) or a package, with #export',
 } as const
 
 function suiteOptions(y: Argv) {
   return y
     .option('backend', backendOption)
-    .option('mode', { array: true, choices: modes, describe: 'all unless given' })
-    .option('filter', { array: true, string: true, describe: 'only cases whose id contains one of these texts' })
-    .option('bail', { number: true, describe: 'stop after so many failures' })
-    .option('json', { string: true, describe: 'write the result to this file' })
-    .option('support', { string: true, describe: 'write the table of what runs where (SUPPORT.md) to this file' })
+    .option('mode', { array: true, choices: modes, requiresArg: true, describe: 'all unless given' })
+    .option('filter', { array: true, string: true, requiresArg: true, describe: 'only cases whose id contains one of these texts' })
+    .option('bail', { number: true, requiresArg: true, describe: 'stop after so many failures' })
+    .option('json', { string: true, requiresArg: true, describe: 'write the result to this file' })
+    .option('support', { string: true, requiresArg: true, describe: 'write the table of what runs where (SUPPORT.md) to this file' })
     .option('list', { boolean: true, describe: 'print the ids of the cases instead of running them' })
+    .check(({ bail }) => {
+      if (bail !== undefined && !(Number.isSafeInteger(bail) && bail > 0)) throw new Error(`--bail must be a positive integer, got ${bail}`)
+      return true
+    })
     .example('$0 --backend ./my-backend.js', 'tries your own backend')
     .example('$0 --backend onnx --mode gradient --filter conv2d', 'a part of the suite')
 }
@@ -48,9 +56,17 @@ const parser = yargs(hideBin(process.argv))
   .scriptName('dynconv-conformance')
   .command('$0', 'Run every op, layer, small network and training step, and compare with a float64 oracle', suiteOptions, (args) => run(suite(args)))
   .command('foreign', 'Run what PyTorch and the ONNX project computed, and compare with that', foreignOptions, (args) => run(foreignCommand(args)))
+  .version(await ownVersion())
   .strict()
   .wrap(Math.min(120, process.stdout.columns || 120))
   .fail(false)
+
+// A reader that has seen enough (`--list | head`) ends nothing.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+  })
+}
 
 // yargs throws some of its complaints at once, and rejects with others; the commands report their own.
 try {
@@ -58,6 +74,12 @@ try {
 } catch (error) {
   complain(error, '\nsee --help')
   process.exitCode = 2
+}
+
+// package.json stands one folder above this file, in the sources and in the published package.
+async function ownVersion(): Promise<string> {
+  const { version }: { readonly version: string } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8'))
+  return version
 }
 
 async function run(command: Promise<number>): Promise<void> {
@@ -73,8 +95,13 @@ function complain(error: unknown, help: string = ''): void {
 
 async function suite(options: SuiteArguments): Promise<number> {
   const { filter: filters } = options
+  const ids = [allCases(), contractCases(), perfCases()].flatMap((cases) => cases.map(({ id }) => id)).filter((id) => !filters || filters.some((f) => id.includes(f)))
+  if (ids.length === 0) {
+    complain(new Error(`no case has an id that contains ${filters?.join(' or ') ?? ''}; --list prints all ids`))
+    return 2
+  }
   if (options.list) {
-    for (const { id } of allCases()) if (!filters || filters.some((f) => id.includes(f))) process.stdout.write(`${id}\n`)
+    process.stdout.write(`${ids.join('\n')}\n`)
     return 0
   }
   const targets = await Promise.all([...new Set(options.backend)].map(lazily))

@@ -46,14 +46,17 @@ test('an engine that a known backend does not have fails its lanes with those th
   expect(out).toContain("tfjs has no engine 'abacus'; there are: tfjs-node-gpu, tfjs-node, tfjs-node-gpu-composed, wasm, cpu")
 })
 
-test('a filter without a case fails', () => {
-  const { status, out } = run('--backend', 'reference', '--filter', 'no such case', '--mode', 'forward')
+test('a filter without a case is told, and one without a case in a mode fails that lane', () => {
+  expect(run('--backend', 'reference', '--filter', 'no such case', 'nor this')).toEqual({ status: 2, out: '', err: "error: no case has an id that contains no such case or nor this; --list prints all ids\n" })
+  const { status, out } = run('--backend', 'reference', '--filter', 'perf exp', '--mode', 'forward')
   expect(status).toBe(1)
   expect(out).toContain('it was promised, but no case ran')
 })
 
 test('wrong usage ends with 2 and says what is wrong', () => {
   expect(run('--mode', 'sideways')).toMatchObject({ status: 2, err: expect.stringContaining('sideways') })
+  expect(run('--bail', 'soon')).toMatchObject({ status: 2, err: expect.stringContaining('--bail must be a positive integer, got NaN') })
+  expect(run('--filter')).toMatchObject({ status: 2, err: expect.stringContaining('Not enough arguments following: filter') })
   expect(run('--colour')).toMatchObject({ status: 2, err: expect.stringContaining('colour') })
 })
 
@@ -67,4 +70,16 @@ test('the list is the ids', () => {
   const { status, out } = run('--list', '--filter', 'oftmax[x=3x7 axis=1]')
   expect(status).toBe(0)
   expect(out).toBe('softmax[x=3x7 axis=1]\nlogSoftmax[x=3x7 axis=1]\n')
+})
+
+test('the list holds the ids of every mode, and a reader may stop reading it', () => {
+  const { out } = run('--list')
+  expect(out).toContain('\nperf exp[x=64x4096]\n')
+  const { stdout, stderr } = spawnSync('bash', ['-c', `"${process.execPath}" --import tsx "${cli}" --list | head -1`], { encoding: 'utf8' })
+  expect([stdout.trim(), stderr]).toEqual([out.slice(0, out.indexOf('\n')), ''])
+})
+
+test('the version is the package\'s', () => {
+  const { version }: { version: string } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
+  expect(run('--version')).toEqual({ status: 0, out: `${version}\n`, err: '' })
 })
