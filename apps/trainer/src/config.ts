@@ -10,6 +10,7 @@ export const choices = {
   model: ['resnet8', 'resnet14', 'resnet20', 'resnet18', 'mobilenetv2'],
   optimizer: ['sgd', 'adamw'],
   schedule: ['cosine', 'step', 'constant'],
+  compute: ['float32', 'float16'],
 } as const
 
 /** Which data set. */
@@ -38,6 +39,7 @@ export interface RunConfig {
   readonly weightDecay: number
   readonly smoothing: number
   readonly clip: number | undefined
+  readonly compute: (typeof choices.compute)[number]
   readonly temperature: string
   readonly augment: string
   readonly seed: number
@@ -112,7 +114,7 @@ function refuse(name: string, expected: string, given: unknown): never {
 export const groups: { readonly [title: string]: readonly (keyof RunConfig)[] } = {
   'Data:': ['dataset', 'data', 'size', 'trainSamples', 'testSamples', 'augment'],
   'Network:': ['model', 'bases', 'width', 'temperature'],
-  'Training:': ['epochs', 'batch', 'optimizer', 'lr', 'schedule', 'warmup', 'milestones', 'momentum', 'weightDecay', 'smoothing', 'clip', 'seed'],
+  'Training:': ['epochs', 'batch', 'optimizer', 'lr', 'schedule', 'warmup', 'milestones', 'momentum', 'weightDecay', 'smoothing', 'clip', 'compute', 'seed'],
 }
 
 /** All options of a run. */
@@ -138,6 +140,7 @@ export const fields: { readonly [K in keyof RunConfig]: Field<RunConfig[K]> } = 
   weightDecay: number('decay of the parameters', 5e-4, { least: 0 }),
   smoothing: number('label smoothing', 0, { least: 0, below: 1 }),
   clip: number('scale gradients down to this global norm', undefined, { above: 0 }),
+  compute: choice('precision of convolutions and products; float16: mixed precision, with a loss scale that finds itself', choices.compute, 'float32'),
   seed: number('decides initial values, order and augmentation', 1, { integer: true, least: 0 }),
 }
 

@@ -93,7 +93,7 @@ export async function trainRun(options: RunOptions): Promise<RunResult> {
   const schedule = scheduleOf(config, batches)
   const net = buildNetwork(config, facts)
   const clip = config.clip === undefined ? {} : { clipNorm: config.clip }
-  const training = await trainer(net, { backend, loss: crossEntropy({ smoothing: config.smoothing }), optimizer: optimizerOf(config, schedule), ...clip })
+  const training = await trainer(net, { backend, loss: crossEntropy({ smoothing: config.smoothing }), optimizer: optimizerOf(config, schedule), compute: config.compute, ...clip })
   let watch: RoutingWatch | undefined
   try {
     let best: Best = { epoch: 0, accuracy: -1 }

@@ -1,6 +1,7 @@
 // Mixed precision: the products of a network (convolutions, matrix products) take their inputs in float16 and give their
 // results back in float32. Everything else stays float32: master weights and the optimizer, norms, softmax, reductions,
-// losses (Micikevicius et al. 2018, "Mixed Precision Training"). Loss scaling is the optimizer's business.
+// losses (Micikevicius et al. 2018, "Mixed Precision Training"). The loss is scaled by the
+// trainer (train/lossScale.ts).
 
 import { ValueError } from '../backend/errors.ts'
 import { type Graph, typeOf } from '../graph/graph.ts'

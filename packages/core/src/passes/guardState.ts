@@ -7,7 +7,7 @@ import type { Tensor } from '../tensor/tensor.ts'
 import { rewrite } from './rewrite.ts'
 
 /** The largest finite float32: (2 - 2^-23) * 2^127 (IEEE 754). */
-const maxFloat32 = (2 - 2 ** -23) * 2 ** 127
+export const maxFloat32: number = (2 - 2 ** -23) * 2 ** 127
 
 /**
  * `graph` with each state's update u of old value s replaced by select(|y| <= largest float32, u, s), where y is the scalar

@@ -16,11 +16,14 @@ import type { Loss } from '../nn/losses.ts'
 import type { Parameter } from '../nn/parameter.ts'
 import { clipByGlobalNorm } from '../optim/clip.ts'
 import type { Optimizer, Trained, UpdateContext } from '../optim/optimizer.ts'
+import { castPolicy } from '../passes/castPolicy.ts'
+import { optimise } from '../passes/optimise.ts'
 import { formatChoices } from '../passes/planDynamicConv.ts'
 import { checkHostTensor, type HostTensor, tensor, toFloat64, zeros } from '../tensor/hostTensor.ts'
 import type { Shape } from '../tensor/shape.ts'
 import type { Tensor } from '../tensor/tensor.ts'
 import { inMode } from './compile.ts'
+import { allFinite, checkLossScale, type LossScale, lossScaleNames, lossScaleSlots, nextLossScale } from './lossScale.ts'
 
 /** Scalars worth watching, from the output and the targets. */
 export type Metrics = (output: Tensor, target: Tensor) => { readonly [name: string]: Tensor }
@@ -38,12 +41,22 @@ export interface TrainerOptions {
   readonly metrics?: Metrics
   /** Most bytes for the per-sample kernels of a dynamic convolution's backward. */
   readonly memoryBudgetBytes?: number
+  /**
+   * What convolutions and matrix products take their inputs in, in training as in `evaluate` and `predict`. 'float16' is mixed
+   * precision: parameters and their updates, norms, reductions and the loss stay float32. float32 unless given.
+   */
+  readonly compute?: 'float32' | 'float16'
+  /** With compute 'float16': how the scale of the loss moves. */
+  readonly lossScale?: LossScale
 }
 
 /** What a step or an evaluation saw. */
 export interface StepResult {
   readonly loss: number
-  /** Metrics by name, and `gradientNorm` where gradients are clipped. */
+  /**
+   * Metrics by name, and `gradientNorm` where gradients are clipped. With compute 'float16' an update also tells its `lossScale`, and
+   * `overflow`: 1 where a gradient was not finite, so that parameters and moments stayed as they were.
+   */
   readonly metrics: { readonly [name: string]: number }
 }
 
@@ -61,6 +74,7 @@ export const classification: Metrics = (output, target) =>
 export async function trainer(module: Module, options: TrainerOptions): Promise<Training> {
   const { accumulate = 1 } = options
   if (!Number.isInteger(accumulate) || accumulate < 1) throw new ValueError(`trainer: accumulate must be a positive integer, got ${accumulate}`)
+  checkPrecision(options)
   const slots = optimizerSlots(module, options)
   const initial: StateInit[] = [
     ...[...module.namedParameters(), ...module.namedBuffers()].map(([name, part]) => ({ name, kind: part.kind, data: part.data })),
@@ -128,8 +142,9 @@ export class Training {
   /**
    * One batch: forward, backward and (every `accumulate`-th time) the update.
    *
-   * @throws NonFiniteError when the loss is not finite: with the step and the first parameter that is not; ValueError for
-   * targets that the loss cannot take. The batch has then changed nothing.
+   * @throws NonFiniteError when the loss is not finite: with the step and the first parameter that is not, or when gradients
+   * overflow float16 though the loss is scaled by 1; ValueError for targets that the loss cannot take. The batch has then changed
+   * no parameter.
    */
   async step(inputs: HostTensor, targets: HostTensor): Promise<StepResult> {
     checkBatch('step', inputs, targets)
@@ -233,6 +248,7 @@ export class Training {
     program.check(targets)
     const result = await this.#run(program, [inputs, targets, ...this.#hyper()])
     if (!Number.isFinite(result.loss)) throw await this.#notFinite(result.loss)
+    this.#checkOverflow(result.metrics)
     this.#steps++
     return result
   }
@@ -257,8 +273,15 @@ export class Training {
   async #update(): Promise<StepResult['metrics']> {
     const { metrics } = await this.#run(await this.#program('update'), this.#hyper())
     this.#pending = 0
+    this.#checkOverflow(metrics)
     this.#steps++
     return metrics
+  }
+
+  #checkOverflow({ overflow, lossScale }: StepResult['metrics']): void {
+    if (overflow !== 1 || lossScale !== 1) return
+    const message = `training: gradients at step ${this.#steps} overflow float16 though the loss is finite and scaled by 1; use compute 'float32', a smaller loss or a lower rate`
+    throw new NonFiniteError(message, { step: this.#steps })
   }
 
   async #read(name: string): Promise<HostTensor> {
@@ -377,6 +400,7 @@ function optimizerSlots(module: Module, options: TrainerOptions): ReadonlyMap<st
   for (const prefix of prefixes) {
     for (const [name, p] of trainable(module)) slots.set(`${prefix}.${name}`, { kind: 'optimizer', data: zeros(p.shape, p.data.dtype) })
   }
+  if (options.compute === 'float16') for (const [name, slot] of lossScaleSlots(checkLossScale('trainer', options.lossScale))) slots.set(name, slot)
   return slots
 }
 
@@ -387,7 +411,8 @@ function traceProgram(
   kind: Kind,
   { inputs, targets, summed, onOutput }: ProgramParts,
 ): Graph {
-  const { optimizer, loss: lossOf, clipNorm, accumulate = 1, metrics = classification } = options
+  const { optimizer, loss: lossOf, clipNorm, accumulate = 1, metrics = classification, compute = 'float32' } = options
+  const mixed = compute === 'float16'
   const names = new Map<object, string>([...module.paths(), ...[...slots].map(([name, slot]) => [slot, name] as const)])
   const slot = (name: string): StateSource => {
     const found = slots.get(name)
@@ -397,6 +422,8 @@ function traceProgram(
 
   const applyUpdate = (trained: readonly Trained[], hyper: ReadonlyMap<string, Tensor>): { readonly [name: string]: Tensor } => {
     const scope = currentScope('trainer')
+    const finite = mixed ? allFinite(trained.map((t) => t.gradient)) : undefined
+    const kept = (value: Tensor, old: Tensor): Tensor => finite?.select(value, old) ?? value
     const context: UpdateContext = {
       hyper: (name) => {
         const t = hyper.get(name)
@@ -404,24 +431,36 @@ function traceProgram(
         return t
       },
       read: (name, of) => scope.read(slot(`optimizer.${name}.${of.name}`)),
-      write: (name, of, value) => scope.write(slot(`optimizer.${name}.${of.name}`), value),
+      write: (name, of, value) => {
+        const state = slot(`optimizer.${name}.${of.name}`)
+        scope.write(state, finite ? kept(value, scope.read(state)) : value)
+      },
     }
     const clipped = clipNorm === undefined || !trained.length ? undefined : clipByGlobalNorm(trained.map((t) => t.gradient), clipNorm)
     trained.forEach((t, i) => {
       const gradient = clipped?.gradients[i] ?? t.gradient
-      t.parameter.value = optimizer.update({ ...t, gradient }, context)
+      t.parameter.value = kept(optimizer.update({ ...t, gradient }, context), t.value)
     })
-    return clipped ? { gradientNorm: clipped.norm } : {}
+    const norm = clipped ? { gradientNorm: clipped.norm } : {}
+    if (!finite) return norm
+    const [scaleSlot, ageSlot] = [slot(lossScaleNames.scale), slot(lossScaleNames.age)]
+    const scale = scope.read(scaleSlot)
+    const next = nextLossScale(scale, scope.read(ageSlot), finite, checkLossScale('trainer', options.lossScale))
+    scope.write(scaleSlot, next.scale)
+    scope.write(ageSlot, next.age)
+    return { ...norm, lossScale: scale, overflow: finite.select(0, 1) }
   }
 
   // Parameters that the loss does not use are left alone, as PyTorch leaves those without a gradient.
   const differentiate = (loss: Tensor): readonly Trained[] => {
-    const { sources } = currentScope('trainer')
+    const scope = currentScope('trainer')
+    const { sources } = scope
     const used = [...trainable(module)].filter(([name]) => sources.has(name)).map(([name, parameter]) => ({ name, parameter, value: parameter.value }))
-    const grads = gradientsOrNone(loss, used.map((u) => u.value))
+    const scale = mixed ? scope.read(slot(lossScaleNames.scale)) : undefined
+    const grads = gradientsOrNone(scale ? loss.mul(scale) : loss, used.map((u) => u.value))
     return used.flatMap((u, i) => {
       const gradient = grads[i]
-      return gradient ? [{ ...u, gradient }] : []
+      return gradient ? [{ ...u, gradient: scale ? gradient.div(scale) : gradient }] : []
     })
   }
 
@@ -456,7 +495,14 @@ function traceProgram(
     return seen
   }
   const mode = kind === 'evaluate' || kind === 'predict' ? 'eval' : 'train'
-  return inMode(module, mode, () => trace(body, { inputs: specs, names }).graph)
+  const { graph } = inMode(module, mode, () => trace(body, { inputs: specs, names }))
+  return mixed ? castPolicy(optimise(graph), { compute }) : graph
+}
+
+function checkPrecision({ compute = 'float32', lossScale }: TrainerOptions): void {
+  if (compute !== 'float32' && compute !== 'float16') throw new ValueError(`trainer: compute must be 'float32' or 'float16', got ${JSON.stringify(compute)}`)
+  if (lossScale && compute === 'float32') throw new ValueError("trainer: lossScale needs compute 'float16'")
+  checkLossScale('trainer', lossScale)
 }
 
 function pick(tensors: readonly Tensor[], i: number): Tensor {
