@@ -76,6 +76,17 @@ test('a damaged file is refused with its name and the byte', async () => {
   await expect(loadCheckpoint(join(folder, 'none'), layer(1))).rejects.toThrow('there is no such file')
 })
 
+test('what could not be read again is not written', async () => {
+  const refusals = [
+    [{ epoch: Number.NaN }, 'saveCheckpoint: epoch must be an integer of 0 or more, got NaN'],
+    [{ epoch: 1.5 }, 'epoch must be an integer of 0 or more, got 1.5'],
+    [{ seed: 0.5 }, 'seed must be an integer, got 0.5'],
+    [{ extras: [1] as unknown as Record<string, unknown> }, 'extras must be an object'],
+  ] as const
+  for (const [info, message] of refusals) await expect(saveCheckpoint(join(folder, 'net'), layer(1), undefined, info)).rejects.toThrow(message)
+  expect(await readdir(folder)).toEqual([])
+})
+
 test('a checkpoint replaces the one before it and leaves nothing else', async () => {
   await saveCheckpoint(join(folder, 'net'), layer(1))
   await saveCheckpoint(join(folder, 'net'), layer(2))

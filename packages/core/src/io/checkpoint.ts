@@ -2,7 +2,7 @@
 // among them) have their PyTorch names, the optimizer's state stands under `optimizer.` (sums of accumulated gradients under
 // `gradient.`), and one metadata entry holds the counters as JSON. Any safetensors reader can open it.
 
-import { FormatError, GraphError } from '../backend/errors.ts'
+import { FormatError, GraphError, ValueError } from '../backend/errors.ts'
 import { checkState, type Module, type StateDict } from '../nn/module.ts'
 import type { Training } from '../train/trainer.ts'
 import { readFileBytes, writeFileAtomic } from './files.ts'
@@ -40,11 +40,15 @@ const TRAINING_PREFIXES: readonly string[] = ['optimizer.', 'gradient.']
  * `<path>.safetensors`, and returns that name. The file is either whole or the one from before.
  *
  * @example await saveCheckpoint('run/last', net, training, { epoch: 3, seed: 1 })
- * @throws FileError when the file cannot be written
+ * @throws FileError when the file cannot be written; ValueError for an `info` that could not be read again
  */
 export async function saveCheckpoint(path: string, module: Module, training?: Training, info: Omit<CheckpointInfo, 'pending' | 'steps'> = {}): Promise<string> {
   checkPair('saveCheckpoint', module, training)
   const file = fileName(path)
+  // What could not be read again is refused before anything is written.
+  checkInfo(info, (problem) => {
+    throw new ValueError(`saveCheckpoint: ${problem}`)
+  })
   const { state, ...counts } = training ? await training.snapshot() : { state: module.state() }
   // Of `info` only what is its own: it may be what a checkpoint loaded before said, with the counts of then.
   const { epoch, seed, extras } = info
@@ -118,13 +122,17 @@ function readInfo(text: string | undefined, file: string): CheckpointInfo {
   } catch (cause) {
     return fail('is not JSON', cause)
   }
-  const field = (name: string): unknown => (typeof entry === 'object' && entry !== null ? Reflect.get(entry, name) : undefined)
-  const version = field('version')
+  const version = isRecord(entry) ? entry['version'] : undefined
   if (version !== VERSION) return fail(`version must be ${VERSION}, got ${String(version)}; it was written by another version of dynconv`)
+  return checkInfo(entry, fail)
+}
+
+function checkInfo(entry: unknown, fail: (problem: string) => never): CheckpointInfo {
+  const field = (name: string): unknown => (isRecord(entry) ? entry[name] : undefined)
   const integer = (name: string, least: number): number | undefined => {
     const value = field(name)
     if (value === undefined || (typeof value === 'number' && Number.isSafeInteger(value) && value >= least)) return value
-    return fail(`${name} must be an integer${least === 0 ? ' of 0 or more' : ''}, got ${JSON.stringify(value)}`)
+    return fail(`${name} must be an integer${least === 0 ? ' of 0 or more' : ''}, got ${typeof value === 'number' ? value : JSON.stringify(value)}`)
   }
   const extras = field('extras')
   if (extras !== undefined && !isRecord(extras)) return fail('extras must be an object')

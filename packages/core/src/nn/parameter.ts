@@ -44,7 +44,7 @@ abstract class State implements StateSource {
 /** A trained tensor of a module. */
 export class Parameter extends State {
   readonly kind = 'parameter' as const
-  /** Whether the optimizer trains it. */
+  /** Whether the optimizer trains it; `trainer` looks at it when it is called. */
   trainable: boolean
 
   constructor(data: HostTensor, options: { readonly trainable?: boolean } = {}) {

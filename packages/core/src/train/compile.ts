@@ -154,6 +154,7 @@ function bind(sizes: Map<string, number>, want: Dim, got: number): boolean {
  * @throws whatever the ops' checks find in the module; UnsupportedOpError
  */
 export async function compile(target: Module | ((...inputs: Tensor[]) => TraceResult), options: CompileModuleOptions): Promise<Compiled> {
+  checkBackend('compile', options.backend)
   const traced = traceModule(target, options)
   const state = await options.backend.createState([...traced.sources].map(([name, source]) => ({ name, kind: source.kind, data: source.data })))
   const compiled = new Compiled(traced.graph, options.backend, state)
@@ -175,6 +176,11 @@ export function traceModule(
   const shared = { inputs: options.inputs, ...(options.taps === undefined ? {} : { taps: options.taps }) }
   if (!(target instanceof Module)) return trace(target, shared)
   return inMode(target, options.mode ?? 'eval', () => trace((...inputs) => target.forward(...inputs), { ...shared, names: target.paths() }))
+}
+
+/** Throws for a backend that is still a promise, which plain JavaScript lets through. */
+export function checkBackend(who: string, backend: unknown): void {
+  if (backend instanceof Promise) throw new ValueError(`${who}: the backend is a promise; await it: { backend: await onnx() }`)
 }
 
 /** Runs `body` with all of `module` in one mode, and puts the flags back. */

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import type { Backend } from '../backend/contract.ts'
 import { DynamicConv2d } from '../dynamic/dynamicConv2d.ts'
 import { temperatureState } from '../dynamic/temperature.ts'
 import { withSeed } from '../nn/init.ts'
@@ -192,6 +193,16 @@ test('what is no tensor is refused', async () => {
   await expect(training.step(images, [0, 1, 2] as unknown as HostTensor)).rejects.toThrow('step: targets must be a host tensor, got Array; make one with tensor(values, shape)')
   await expect(training.evaluate(undefined as unknown as HostTensor, images)).rejects.toThrow('evaluate: inputs must be a host tensor, got undefined')
   await expect(training.predict(images.data as unknown as HostTensor)).rejects.toThrow('predict: inputs must be a host tensor, got Float32Array')
+})
+
+test('a backend that was not awaited, and a parameter that is trained too late, are told', async () => {
+  const backend = Promise.resolve(referenceBackend()) as unknown as Backend
+  await expect(start(build(), { backend })).rejects.toThrow('trainer: the backend is a promise; await it')
+  const net = build()
+  net.fc.weight.trainable = false
+  const training = await start(net)
+  net.fc.weight.trainable = true
+  await expect(training.step(...batch(3, 1))).rejects.toThrow("there is no state 'optimizer.momentum.fc.weight'; a parameter that is to be trained must be so before trainer() is called")
 })
 
 test('a last, smaller batch shares the state', async () => {

@@ -22,7 +22,7 @@ import { formatChoices } from '../passes/planDynamicConv.ts'
 import { checkHostTensor, type HostTensor, tensor, toFloat64, zeros } from '../tensor/hostTensor.ts'
 import type { Shape } from '../tensor/shape.ts'
 import type { Tensor } from '../tensor/tensor.ts'
-import { inMode } from './compile.ts'
+import { checkBackend, inMode } from './compile.ts'
 import { allFinite, checkLossScale, type LossScale, lossScaleNames, lossScaleSlots, nextLossScale } from './lossScale.ts'
 
 /** Scalars worth watching, from the output and the targets. */
@@ -73,6 +73,7 @@ export const classification: Metrics = (output, target) =>
  */
 export async function trainer(module: Module, options: TrainerOptions): Promise<Training> {
   const { accumulate = 1 } = options
+  checkBackend('trainer', options.backend)
   if (!Number.isInteger(accumulate) || accumulate < 1) throw new ValueError(`trainer: accumulate must be a positive integer, got ${accumulate}`)
   checkPrecision(options)
   const slots = optimizerSlots(module, options)
@@ -416,7 +417,7 @@ function traceProgram(
   const names = new Map<object, string>([...module.paths(), ...[...slots].map(([name, slot]) => [slot, name] as const)])
   const slot = (name: string): StateSource => {
     const found = slots.get(name)
-    if (!found) throw new GraphError(`trainer: there is no state '${name}'`)
+    if (!found) throw new GraphError(`trainer: there is no state '${name}'; a parameter that is to be trained must be so before trainer() is called`)
     return found
   }
 
