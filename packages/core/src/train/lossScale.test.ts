@@ -62,10 +62,8 @@ test('an update whose gradients overflow is left out, and the scale falls until 
       const { overflow = Number.NaN, lossScale = Number.NaN } = metrics
       seen.push(lossScale)
       const after = await training.state()
-      for (const name of ['weight', 'bias', 'optimizer.m.weight', 'optimizer.v.bias'].filter((n) => before.has(n))) {
-        if (overflow) expect([name, after.get(name)]).toEqual([name, before.get(name)])
-        else expect([name, after.get(name)]).not.toEqual([name, before.get(name)])
-      }
+      const changed = ['weight', 'bias', 'optimizer.m.weight', 'optimizer.v.bias'].filter((name) => after.get(name)?.data.some((x, i) => x !== before.get(name)?.data[i]))
+      expect(changed).toHaveLength(overflow ? 0 : 4)
       for (const [, { data }] of after) expect(data.every((x) => Number.isFinite(x))).toBe(true)
     }
     // 2^18 and 2^17 sixths of 6 are above 65504.
