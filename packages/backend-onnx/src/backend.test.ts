@@ -4,7 +4,7 @@ import { randn } from '@dynconv/conformance'
 import { conformanceTests } from '@dynconv/conformance/vitest'
 import { type Backend, GraphBuilder, ops } from '@dynconv/core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { onnx } from './backend.ts'
+import { onnx, type OnnxOptions } from './backend.ts'
 
 // The blocked layout's own tests stand in layout/; here both must behave alike.
 describe.each(['plain', 'auto'] as const)('layout %s', (layout) => {
@@ -41,4 +41,11 @@ describe.each(['plain', 'auto'] as const)('layout %s', (layout) => {
   test('an impossible number of threads is refused', async () => {
     await expect(onnx({ threads: 0 })).rejects.toThrow(/threads=0/)
   })
+})
+
+test('options that there are not are refused', async () => {
+  const start = (options: unknown): Promise<unknown> => onnx(options as OnnxOptions)
+  await expect(start({ layout: 'blocked' })).rejects.toThrow("onnx: layout must be 'auto' or 'plain', got \"blocked\"")
+  await expect(start({ planner: 'none' })).rejects.toThrow("onnx: planner must be 'probe' or 'static', got \"none\"")
+  await expect(start({ optimisation: 1 })).rejects.toThrow("onnx: optimisation must be 'disabled' or 'basic' or 'extended' or 'all', got 1")
 })

@@ -3,6 +3,7 @@
 import {
   type Backend,
   type Capabilities,
+  checkChoice,
   checkData,
   checkSizes,
   checkSupport,
@@ -36,7 +37,7 @@ import { lowerProgram, type ProgramInfo, type ProgramState } from './program.ts'
 import { type LoadedModel, loadModel } from './intoMemory.ts'
 import { splitModel, withConstants, withInputs } from './prologue.ts'
 import { encodeModel, type ModelProto } from './proto/onnx.ts'
-import { type Engine, loadEngine, type Optimisation } from './session.ts'
+import { type Engine, loadEngine, type Optimisation, optimisations } from './session.ts'
 import { type ConvertState, OnnxState } from './state.ts'
 import { OnnxTensor } from './tensors.ts'
 
@@ -86,9 +87,12 @@ export const plainLayouts: Layouts = {
  * float16 is a storage type: values are kept in 16 bits and computed in float32, every result rounded.
  *
  * @example const backend = await onnx({ threads: 4 })
- * @throws BackendUnavailableError when onnxruntime-node is not installed; RangeError for threads < 1
+ * @throws BackendUnavailableError when onnxruntime-node is not installed; RangeError for threads < 1; ValueError for options that there are not
  */
 export async function onnx(options: OnnxOptions = {}): Promise<Backend> {
+  checkChoice('onnx', 'layout', options.layout, ['auto', 'plain'])
+  checkChoice('onnx', 'planner', options.planner, ['probe', 'static'])
+  checkChoice('onnx', 'optimisation', options.optimisation, optimisations)
   const engine = await loadEngine(options.threads)
   const blocked = options.layout === 'plain' ? undefined : await blockedLayouts(engine)
   const layouts = blocked ?? plainLayouts

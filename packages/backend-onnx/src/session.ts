@@ -13,7 +13,10 @@ export type Session = Ort.InferenceSession
 export type OrtTensor = Ort.Tensor
 
 /** How hard the engine rewrites a model when it loads it. */
-export type Optimisation = 'disabled' | 'basic' | 'extended' | 'all'
+export type Optimisation = (typeof optimisations)[number]
+
+/** From the least to the most. */
+export const optimisations = ['disabled', 'basic', 'extended', 'all'] as const
 
 /** How to make a session. */
 export interface SessionOptions {

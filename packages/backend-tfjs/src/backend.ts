@@ -5,6 +5,7 @@ import {
   type Backend,
   BackendUnavailableError,
   type Capabilities,
+  checkChoice,
   checkData,
   checkSizes,
   checkSupport,
@@ -72,6 +73,7 @@ let starting: Promise<unknown> = Promise.resolve()
 
 // `set`: the engine that the given tf had when it was given; another backend at work may have switched to its own since.
 async function start(options: TfjsOptions, set: string | undefined): Promise<Backend> {
+  checkChoice('tfjs', 'executor', options.executor, ['program', 'composed'])
   if (options.tf && options.engine) throw new GraphError('tfjs: give either tf or engine, not both')
   const { tf, engine, refusals } = options.tf ? await given(options.tf, set) : await loadTf(options.engine, { verbose: options.verbose ?? false, tf32: options.tf32 ?? false })
   const ledger = new MemoryLedger()

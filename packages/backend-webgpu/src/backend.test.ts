@@ -2,7 +2,7 @@
 
 import { conv2d, DeviceLostError, GraphBuilder, ops, referenceBackend, tensor, trace } from '@dynconv/core'
 import { expect, test } from 'vitest'
-import { webgpu } from './backend.ts'
+import { webgpu, type WebGpuOptions } from './backend.ts'
 import { profile } from './profile.ts'
 import { mockDevice } from './testing/mockDevice.ts'
 
@@ -265,4 +265,10 @@ test('a profile times each dispatch in a pass of its own', async () => {
   const plain = await webgpu({ device: mockDevice().device })
   await expect(profile(await plain.compile(chain), [x])).rejects.toThrow('webgpu: cannot run profile: the adapter has no timestamp-query')
   await expect(profile(await referenceBackend().compile(chain), [x])).rejects.toThrow('made by another backend')
+})
+
+test('options that there are not are refused', async () => {
+  const start = (options: unknown): Promise<unknown> => webgpu(options as WebGpuOptions)
+  await expect(start({ kernels: 'fast' })).rejects.toThrow("webgpu: kernels must be 'software' or 'gpu', got \"fast\"")
+  await expect(start({ convolutions: 'fft' })).rejects.toThrow("webgpu: convolutions must be 'plain' or 'direct' or 'tiled' or 'winograd', got \"fft\"")
 })

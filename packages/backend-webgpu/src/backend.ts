@@ -3,26 +3,24 @@
 import {
   type Backend,
   type Capabilities,
+  checkChoice,
+  checkSizes,
   type CompileOptions,
   type DeviceTensor,
   type Executable,
-  formatShape,
   type Graph,
   type HostTensor,
-  isStatic,
   type MemoryReport,
   type Node,
   ownState,
-  ShapeError,
   type StateInit,
   type StateStore,
-  staticShape,
-  typeOf,
+  unknownSizes,
 } from '@dynconv/core'
 import { deviceInfo, type DeviceOptions, requestDevice } from './device.ts'
 import { Engine, type KernelOptions } from './engine.ts'
 import { WebGpuExecutable } from './executable.ts'
-import type { Algorithm, OpenChoice, Preferences } from './plan/choose.ts'
+import { type Algorithm, algorithms, type OpenChoice, type Preferences } from './plan/choose.ts'
 import type { LowerOptions } from './plan/context.ts'
 import { joinSmall } from './plan/joinSmall.ts'
 import { lower } from './plan/lower.ts'
@@ -44,10 +42,12 @@ export interface WebGpuOptions extends DeviceOptions, KernelOptions {
  * in float32, every result rounded.
  *
  * @example const backend = await webgpu()
- * @throws BackendUnavailableError that says what to install, or which flag to set
+ * @throws BackendUnavailableError that says what to install, or which flag to set; ValueError for options that there are not
  */
 export async function webgpu(options: WebGpuOptions = {}): Promise<Backend> {
-  const { device } = options
+  const { device, kernels, convolutions } = options
+  checkChoice('webgpu', 'kernels', kernels, ['software', 'gpu'])
+  checkChoice('webgpu', 'convolutions', convolutions, algorithms)
   const found = device ? deviceInfo(device) : await requestDevice(options)
   return new WebGpuBackend(new Engine(found, options.probe && !options.tuning ? { ...options, tuning: new Map() } : options))
 }
@@ -68,8 +68,7 @@ export class WebGpuBackend implements Backend {
   }
 
   supports(node: Node, graph: Graph): true | { readonly reason: string } {
-    const open = [...node.inputs, ...node.outputs].map((id) => typeOf(graph, id).shape).find((shape) => !isStatic(shape))
-    return open ? { reason: `the shape ${formatShape(open)} has unknown sizes; specialise the graph first` } : true
+    return unknownSizes(node, graph) ?? true
   }
 
   async createState(initial: readonly StateInit[]): Promise<StateStore> {
@@ -80,13 +79,9 @@ export class WebGpuBackend implements Backend {
   async compile(graph: Graph, options: CompileOptions = {}): Promise<Executable> {
     const engine = this.#engine
     engine.check()
-    for (const port of graph.inputs) {
-      const { shape } = typeOf(graph, port.value)
-      if (!isStatic(shape)) throw new ShapeError(`webgpu: input '${port.name}' has unknown sizes, ${formatShape(shape)}; specialise the graph first`)
-    }
+    checkSizes('webgpu', graph)
     const isOwn = (store: StateStore): store is WebGpuState => store instanceof WebGpuState && store.belongsTo(engine)
     const state = ownState('webgpu', graph, options.state, isOwn)
-    for (const { name, dtype, shape } of graph.states) state?.checkType(name, { dtype, shape: staticShape('webgpu', shape) })
     const placeOf = state && ((name: string): StatePlace => state.place(name))
     return this.#build(graph, state, { ...(await this.#preferences(graph)), memoryBudgetBytes: options.memoryBudgetBytes, placeOf })
   }

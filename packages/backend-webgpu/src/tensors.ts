@@ -4,7 +4,6 @@ import {
   checkData,
   checkInitial,
   checkTensor,
-  checkType,
   type DeviceTensor,
   type DType,
   formatType,
@@ -237,11 +236,6 @@ export class WebGpuState implements OwnStore {
   type(name: string): StaticType {
     this.#lifetime.check()
     return this.#slot(name)
-  }
-
-  /** @throws GraphError for an unknown name; ShapeError, DTypeError for another type */
-  checkType(name: string, given: StaticType): void {
-    checkType(`webgpu: state '${name}'`, this.type(name), given)
   }
 
   /** Keeps the buffers while `body` runs. @throws DisposedError */

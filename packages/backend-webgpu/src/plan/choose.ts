@@ -7,7 +7,10 @@ import { winogradTakes } from '../kernels/winograd.ts'
 import { cheapestTiles, mixingCost } from '../kernels/winogradBlocks.ts'
 
 /** `plain`: an element for each invocation; `direct`: tiles in registers; `tiled`: in workgroup memory; `winograd`. */
-export type Algorithm = 'plain' | 'direct' | 'tiled' | 'winograd'
+export type Algorithm = (typeof algorithms)[number]
+
+/** All of them. */
+export const algorithms = ['plain', 'direct', 'tiled', 'winograd'] as const
 
 /** What is computed of a convolution. */
 export type Pass = 'forward' | 'inputGrad' | 'filterGrad'

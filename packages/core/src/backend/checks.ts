@@ -9,7 +9,7 @@ import type { ValueType } from '../ops/define.ts'
 import { checkData, type HostTensor } from '../tensor/hostTensor.ts'
 import { formatShape, isStatic, sameShape } from '../tensor/shape.ts'
 import type { Backend, DeviceTensor, StateInit, StateStore } from './contract.ts'
-import { DTypeError, GraphError, ShapeError, UnsupportedOpError } from './errors.ts'
+import { DTypeError, GraphError, ShapeError, UnsupportedOpError, ValueError } from './errors.ts'
 import type { StaticType } from './interpret.ts'
 
 /**
@@ -60,6 +60,12 @@ export function checkInputs<T extends DeviceTensor>(
     }
     return given
   })
+}
+
+/** Throws unless an option, where it is given, is one of those that there are. @throws ValueError */
+export function checkChoice(who: string, name: string, given: unknown, choices: readonly string[]): void {
+  if (given === undefined || choices.some((choice) => choice === given)) return
+  throw new ValueError(`${who}: ${name} must be ${choices.map((choice) => `'${choice}'`).join(' or ')}, got ${JSON.stringify(given)}`)
 }
 
 /** Throws unless the sizes of all inputs are known. @throws ShapeError */

@@ -3,6 +3,7 @@
 // With accumulation the same step is cut in two: a `gradients` program that adds to gradient sums kept as state, and an
 // `update` program that runs every n-th time. Each program is compiled once for each shape of batch, all on one state.
 
+import { checkChoice } from '../backend/checks.ts'
 import type { Backend, Executable, StateInit, StateStore } from '../backend/contract.ts'
 import { DisposedError, GraphError, NonFiniteError, ValueError } from '../backend/errors.ts'
 import { prepare } from '../backend/prepare.ts'
@@ -501,7 +502,7 @@ function traceProgram(
 }
 
 function checkPrecision({ compute = 'float32', lossScale }: TrainerOptions): void {
-  if (compute !== 'float32' && compute !== 'float16') throw new ValueError(`trainer: compute must be 'float32' or 'float16', got ${JSON.stringify(compute)}`)
+  checkChoice('trainer', 'compute', compute, ['float32', 'float16'])
   if (lossScale && compute === 'float32') throw new ValueError("trainer: lossScale needs compute 'float16'")
   checkLossScale('trainer', lossScale)
 }
