@@ -128,7 +128,7 @@ export class Training {
     this.#store = store
   }
 
-  /** How many updates were made. Schedules count by it. */
+  /** How many updates were made, those that an overflow of float16 left out among them. Schedules count by it. */
   get steps(): number {
     return this.#steps
   }
