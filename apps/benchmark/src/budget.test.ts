@@ -9,7 +9,8 @@ import { allWorkloads } from './workloads.ts'
 
 const toStatic = (value: number, spread = 0.01, pairs = 9): Ratio => ({ value, spread, pairs, against: 'static' })
 const budget: Budget = { about: 'a test', margin: 0.1, entries: [{ workload: 'work', variant: 'dynamic', metric: 'toStatic', most: 1.2 }] }
-const verdict = (...rows: Parameters<typeof checkBudget>[0]['rows']): string | undefined => checkBudget({ rows }, budget)[0]?.verdict
+const machine = { engines: ['onnx: ONNX Runtime (cpu, NCHWc block 16)'] }
+const verdict = (...rows: Parameters<typeof checkBudget>[0]['rows']): string | undefined => checkBudget({ rows, machine }, budget)[0]?.verdict
 
 test('a ratio may be over its bound by the margin, and no more', () => {
   const base = row({ name: 'dynamic', samples: [1] })
@@ -35,7 +36,15 @@ test('other ratios: to a peer, to static and bases, of memory', () => {
     { workload: 'work', variant: 'v', metric: 'toStaticAndBases', most: 1.1 },
     { workload: 'work', variant: 'v', metric: 'memoryToStaticAndBases', most: 1.1 },
   ] as const
-  expect(checkBudget({ rows: [full] }, { ...budget, entries }).map((v) => v.verdict)).toEqual(['within', 'missing', 'over', 'within'])
+  expect(checkBudget({ rows: [full], machine }, { ...budget, entries }).map((v) => v.verdict)).toEqual(['within', 'missing', 'over', 'within'])
+})
+
+test('what an engine says of itself may bring another bound', () => {
+  const rows = [{ ...row({ name: 'dynamic', samples: [1] }), toStatic: toStatic(1.5) }]
+  const entries = budget.entries.map((entry) => ({ ...entry, mostWhere: { 'NCHWc block 8': 1.4 } }))
+  const of = (engine: string): unknown => checkBudget({ rows, machine: { engines: ['another', engine] } }, { ...budget, entries }).map((v) => [v.verdict, v.entry.most])
+  expect(of('onnx: ONNX Runtime (cpu, NCHWc block 8)')).toEqual([['within', 1.4]])
+  expect(of('onnx: ONNX Runtime (cpu, NCHWc block 16)')).toEqual([['over', 1.2]])
 })
 
 test('measured again, a bound that holds counts, and one that does not fails still', () => {
@@ -63,6 +72,7 @@ test('a budget that says nothing clear is refused with the place', async () => {
       ['{"about":"a","margin":0,"entries":[]}', 'entries must be'],
       ['{"about":"a","margin":0,"entries":[{"workload":"w","variant":"v","metric":"seconds","most":1}]}', 'entries[0].metric must be one of'],
       ['{"about":"a","margin":0,"entries":[{"workload":"w","variant":"v","metric":"toStatic","most":0}]}', 'entries[0].most must be'],
+      ['{"about":"a","margin":0,"entries":[{"workload":"w","variant":"v","metric":"toStatic","most":1,"mostWhere":{"x":"y"}}]}', "entries[0].mostWhere['x'] must be"],
     ] as const
     for (const [text, message] of cases) {
       await writeFile(file, text)

@@ -25,6 +25,8 @@ export interface BudgetEntry {
   /** With `toPeer`: whose. */
   readonly peer?: string
   readonly most: number
+  /** Other bounds by what an engine says of itself: `NCHWc block 8`, where a processor has AVX2 and no AVX-512. */
+  readonly mostWhere?: Readonly<Record<string, number>>
 }
 
 /** The file. */
@@ -46,13 +48,14 @@ export interface BudgetVerdict {
 }
 
 /** Sets a report against a budget. An entry that the report does not know is missing, which is a failure too. */
-export function checkBudget(report: Pick<Report, 'rows'>, budget: Budget): readonly BudgetVerdict[] {
-  return budget.entries.map((entry) => {
-    const row = report.rows.find((r) => r.workload === entry.workload && r.name === entry.variant)
+export function checkBudget({ rows, machine }: Pick<Report, 'rows'> & { readonly machine: Pick<Report['machine'], 'engines'> }, budget: Budget): readonly BudgetVerdict[] {
+  return budget.entries.map((written) => {
+    const [, most = written.most] = Object.entries(written.mostWhere ?? {}).find(([mark]) => machine.engines.some((engine) => engine.includes(mark))) ?? []
+    const entry = { ...written, most }
+    const row = rows.find((r) => r.workload === entry.workload && r.name === entry.variant)
     const found = row && measured(row, entry)
     if (!found) return { entry, value: undefined, verdict: 'missing' }
-    const most = entry.most * (1 + budget.margin)
-    const verdict = isNoisy(found) ? 'noisy' : found.value <= most ? 'within' : 'over'
+    const verdict = isNoisy(found) ? 'noisy' : found.value <= most * (1 + budget.margin) ? 'within' : 'over'
     return { entry, value: found.value, share: row?.bound?.share, verdict }
   })
 }
@@ -95,13 +98,18 @@ export async function readBudget(file: string): Promise<Budget> {
     margin,
     entries: entries.map((entry: unknown, i): BudgetEntry => {
       if (!is(entry)) throw fail(`entries[${i}] must be an object`)
-      const { workload, variant, metric, peer, most } = entry
+      const { workload, variant, metric, peer, most, mostWhere = {} } = entry
       const known = budgetMetrics.find((m) => m === metric)
       if (typeof workload !== 'string' || typeof variant !== 'string') throw fail(`entries[${i}] must name a workload and a variant`)
       if (!known) throw fail(`entries[${i}].metric must be one of ${budgetMetrics.join(', ')}, got ${String(metric)}`)
       if (typeof most !== 'number' || !(most > 0)) throw fail(`entries[${i}].most must be a positive number, got ${String(most)}`)
       if (known === 'toPeer' && typeof peer !== 'string') throw fail(`entries[${i}].peer must name a peer`)
-      return { workload, variant, metric: known, most, ...(typeof peer === 'string' ? { peer } : {}) }
+      if (!is(mostWhere)) throw fail(`entries[${i}].mostWhere must be an object of bounds`)
+      const others = Object.entries(mostWhere).map(([mark, bound]): [string, number] => {
+        if (typeof bound !== 'number' || !(bound > 0)) throw fail(`entries[${i}].mostWhere['${mark}'] must be a positive number, got ${String(bound)}`)
+        return [mark, bound]
+      })
+      return { workload, variant, metric: known, most, ...(typeof peer === 'string' ? { peer } : {}), ...(others.length ? { mostWhere: Object.fromEntries(others) } : {}) }
     }),
   }
 }

@@ -34,11 +34,15 @@ export async function losses(backend: Backend, { batchSize, batches }: TrainingD
   }
 }
 
-/** How far two lists of losses are apart, relative to the first loss; undefined when within what float32 explains. */
-export function lossesDiffer(a: readonly number[], b: readonly number[]): string | undefined {
+/** How far losses are from the nearest of others, relative to the first; undefined when within what float32 explains. */
+export function lossesDiffer(ours: readonly number[], others: readonly (readonly number[])[]): string | undefined {
   const tolerance = 1e-4
-  const worst = Math.max(...a.map((loss, i) => Math.abs(loss - (b[i] ?? Number.NaN)) / Math.max(Math.abs(a[0] ?? 1), 1)))
-  return a.length === b.length && worst <= tolerance ? undefined : `losses ${a.join(', ')} and ${b.join(', ')} differ by ${worst}`
+  const apart = (theirs: readonly number[]): number => {
+    const worst = Math.max(...ours.map((loss, i) => Math.abs(loss - (theirs[i] ?? Number.NaN)) / Math.max(Math.abs(ours[0] ?? 1), 1)))
+    return theirs.length === ours.length && worst >= 0 ? worst : Number.POSITIVE_INFINITY
+  }
+  const [nearest = Number.POSITIVE_INFINITY] = others.map(apart).toSorted((a, b) => a - b)
+  return nearest <= tolerance ? undefined : `losses ${ours.join(', ')} differ by ${nearest} at least from ${others.map((list) => list.join(', ')).join(' and ')}`
 }
 
 /** Whether the network has learned something: the last step's loss is below the first's by more than chance. */
