@@ -33,13 +33,13 @@ export function stepsKernel(target: Target, steps: readonly SmallStep[], arrays:
     return relocated(apart(text, s), places)
   })
   const calls = steps.map(({ items: { count }, waits }, s) => `${waits ? '  storageBarrier();\n' : ''}  if (lane < ${count}u) { step${s}(lane); }`)
-  const sum = steps.reduce((total, { items: { count } }) => Math.max(total, count), 1)
+  const most = Math.max(...steps.map(({ items: { count } }) => count))
   return kernel({
     label: steps.map(({ label }) => label).join(', '),
     target,
     bindings: [...arrays.map(({ dtype, access }, i): Binding => ({ name: `array${i}`, dtype, access })), { name: 'starts', dtype: 'int32' }],
     declarations: [...starts.map((name) => `var<private> ${name}: u32;`), ...functions].join('\n'),
-    workgroupSize: Math.ceil(sum / 64) * 64,
+    workgroupSize: Math.ceil(most / 64) * 64,
     groups: [1, 1, 1],
     body: [...starts.map((name, i) => `  ${name} = u32(starts[${i}]);`), ...calls].join('\n'),
   })

@@ -5,7 +5,7 @@
 import type { DType } from '@dynconv/core'
 import { maxStepItems, type SmallStep, type StepArray, stepsKernel } from '../kernels/steps.ts'
 import { type Items, storedBytes, type Target } from '../wgsl/kernel.ts'
-import { alignedBytes, type Part, type PlanBuffer, type Program, type StatePlace, type Step, touched, written } from './program.ts'
+import { type Part, type PlanBuffer, type Program, ProgramBuilder, type StatePlace, type Step, touched, written } from './program.ts'
 
 interface Small {
   readonly step: Extract<Step, { readonly kind: 'dispatch' }>
@@ -33,7 +33,8 @@ export function joinSmall(program: Program, target: Target, placeOf: (state: str
     else steps.push(step)
   }
   go()
-  return { ...program, steps, buffers: joining.buffers, parts: joining.parts }
+  const { buffers, parts } = joining.builder
+  return { ...program, steps, buffers, parts }
 }
 
 function smallOf(step: Step): Small | undefined {
@@ -57,21 +58,17 @@ interface Arrangement {
 }
 
 class Joining {
-  readonly buffers: PlanBuffer[]
-  readonly parts: Map<number, Part>
-  readonly #target: Target
+  readonly builder: ProgramBuilder
   readonly #placeOf: (state: string) => StatePlace | undefined
   readonly #writers: Map<number, number> = new Map()
   readonly #wholes: ReadonlySet<number>
   readonly #shared: Map<number, PlanBuffer> = new Map()
 
-  constructor({ buffers, parts, steps }: Program, target: Target, placeOf: (state: string) => StatePlace | undefined) {
-    this.buffers = [...buffers]
-    this.parts = new Map(parts)
-    this.#target = target
+  constructor(program: Program, target: Target, placeOf: (state: string) => StatePlace | undefined) {
+    this.builder = new ProgramBuilder(target, new Set(), program)
     this.#placeOf = placeOf
-    this.#wholes = new Set([...parts.values()].map(({ whole }) => whole.id))
-    for (const step of steps) for (const { id } of written(step)) this.#writers.set(id, (this.#writers.get(id) ?? 0) + 1)
+    this.#wholes = new Set([...program.parts.values()].map(({ whole }) => whole.id))
+    for (const step of program.steps) for (const { id } of written(step)) this.#writers.set(id, (this.#writers.get(id) ?? 0) + 1)
   }
 
   /** Whether one of two steps touches what the other writes. */
@@ -81,7 +78,7 @@ class Joining {
   }
 
   #overlap(a: PlanBuffer, b: PlanBuffer): boolean {
-    return a.id === b.id || this.parts.get(a.id)?.whole.id === b.id || this.parts.get(b.id)?.whole.id === a.id
+    return a.id === b.id || this.builder.parts.get(a.id)?.whole.id === b.id || this.builder.parts.get(b.id)?.whole.id === a.id
   }
 
   /** Steps, in order, as few dispatches. */
@@ -99,7 +96,7 @@ class Joining {
   #fits(group: readonly Small[]): boolean {
     const { arrays } = this.#arranged(group)
     const twice = arrays.some((a) => arrays.some((b) => a !== b && a.buffer === b.buffer && b.access === 'read_write'))
-    return !twice && arrays.length + 1 <= this.#target.maxBindings
+    return !twice && arrays.length + 1 <= this.builder.target.maxBindings
   }
 
   #arranged(group: readonly Small[]): Arrangement {
@@ -113,7 +110,7 @@ class Joining {
         const array: Gathered = known ?? { buffer: whole, dtype, access: 'read' }
         if (!known) arrays.push(array)
         if (kernel.access[b] === 'read_write') array.access = 'read_write'
-        return { array: arrays.indexOf(array), start: offset / storedBytes(dtype, this.#target) }
+        return { array: arrays.indexOf(array), start: offset / storedBytes(dtype, this.builder.target) }
       }),
     )
     return { arrays, places }
@@ -124,35 +121,23 @@ class Joining {
     return group.flatMap(({ step: { kernel, buffers }, items }) =>
       buffers.filter(({ id, source }, b) => {
         const own = kernel.access[b] === 'read_write' && items.bindings[b]?.dtype === 'float32' && source.kind === 'temporary'
-        return own && this.#writers.get(id) === 1 && !this.parts.has(id) && !this.#wholes.has(id)
+        return own && this.#writers.get(id) === 1 && !this.builder.parts.has(id) && !this.#wholes.has(id)
       }),
     )
   }
 
   #placed(buffer: PlanBuffer): Part {
-    const part = this.parts.get(buffer.id)
+    const part = this.builder.parts.get(buffer.id)
     if (part) return part
     const place = buffer.source.kind === 'state' ? this.#placeOf(buffer.source.name) : undefined
     if (!place) return { whole: buffer, offset: 0 }
-    const whole = this.#shared.get(place.shared) ?? this.#buffer(place.bytes, 'states', { kind: 'states', shared: place.shared })
+    const whole = this.#shared.get(place.shared) ?? this.builder.buffer(place.bytes, 'states', { kind: 'states', shared: place.shared })
     this.#shared.set(place.shared, whole)
     return { whole, offset: place.offset }
   }
 
-  #buffer(bytes: number, what: string, source: PlanBuffer['source'] = { kind: 'temporary' }): PlanBuffer {
-    const buffer = { id: this.buffers.length, bytes, source, what }
-    this.buffers.push(buffer)
-    return buffer
-  }
-
   #dispatch(group: readonly Small[]): Step {
-    const made = this.#madeBy(group)
-    const own = this.#buffer(made.reduce((sum, { bytes }) => sum + alignedBytes(bytes), 0), 'what small steps write')
-    let offset = 0
-    for (const { id, bytes } of made) {
-      this.parts.set(id, { whole: own, offset })
-      offset += alignedBytes(bytes)
-    }
+    const own = this.builder.joined(this.#madeBy(group), 'what small steps write')
     const { arrays, places } = this.#arranged(group)
     // Since the last barrier.
     let open: readonly Small[] = []
@@ -161,8 +146,7 @@ class Joining {
       open = waits ? [small] : [...open, small]
       return { label: small.step.kernel.label, items: small.items, arrays: (places[s] ?? []).map(({ array }) => array), waits }
     })
-    const starts = Int32Array.from(places.flat().map(({ start }) => start))
-    const table = this.#buffer(starts.byteLength, `int32[${starts.length}]`, { kind: 'constant', data: new Uint8Array(starts.buffer) })
-    return { kind: 'dispatch', kernel: stepsKernel(this.#target, steps, arrays), buffers: [...arrays.map(({ buffer }) => buffer ?? own), table] }
+    const starts = this.builder.constant('int32', places.flat().map(({ start }) => start))
+    return { kind: 'dispatch', kernel: stepsKernel(this.builder.target, steps, arrays), buffers: [...arrays.map(({ buffer }) => buffer ?? own), starts.buffer] }
   }
 }

@@ -105,8 +105,8 @@ export function alignedBytes(bytes: number): number {
 /** Appends to a program. */
 export class ProgramBuilder {
   readonly target: Target
-  readonly buffers: PlanBuffer[] = []
-  readonly parts: Map<number, Part> = new Map()
+  readonly buffers: PlanBuffer[]
+  readonly parts: Map<number, Part>
   readonly steps: Step[] = []
   readonly faults: Fault[] = []
   #faultBuffer: PlanBuffer | undefined
@@ -114,8 +114,11 @@ export class ProgramBuilder {
   readonly #updated: ReadonlySet<string>
   readonly #written: Map<number, boolean> = new Map()
 
-  constructor(target: Target, updatedStates: ReadonlySet<string> = new Set()) {
+  /** Begins with no buffers, or goes on from those of a program. */
+  constructor(target: Target, updatedStates: ReadonlySet<string> = new Set(), { buffers, parts }: Partial<Pick<Program, 'buffers' | 'parts'>> = {}) {
     this.target = target
+    this.buffers = [...(buffers ?? [])]
+    this.parts = new Map(parts)
     this.#updated = updatedStates
   }
 
@@ -136,6 +139,20 @@ export class ProgramBuilder {
     const buffer = { id: this.buffers.length, bytes, source, what }
     this.buffers.push(buffer)
     return buffer
+  }
+
+  /** A buffer that these become parts of. */
+  joined(buffers: readonly PlanBuffer[], what: string): PlanBuffer {
+    const whole = this.buffer(
+      buffers.reduce((sum, { bytes }) => sum + alignedBytes(bytes), 0),
+      what,
+    )
+    let offset = 0
+    for (const { id, bytes } of buffers) {
+      this.parts.set(id, { whole, offset })
+      offset += alignedBytes(bytes)
+    }
+    return whole
   }
 
   /** Numbers known now, as a tensor. */

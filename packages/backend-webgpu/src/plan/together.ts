@@ -8,7 +8,7 @@ import { elementwiseKernel, type ElementwiseGroup, elementwiseOnManyKernel, vect
 import { range } from '../wgsl/kernel.ts'
 import { denseLayout, isDense } from '../wgsl/views.ts'
 import type { Group, Lazy } from './fuse.ts'
-import { alignedBytes, type PlanBuffer, type ProgramBuilder, type StatePlace, type Value } from './program.ts'
+import { type PlanBuffer, type ProgramBuilder, type StatePlace, type Value } from './program.ts'
 
 // Tensors beyond are worth a dispatch, and what lies together cannot share its memory piece by piece.
 const maxElements = 2 ** 18
@@ -70,8 +70,7 @@ export function dispatchTogether(builder: ProgramBuilder, groups: Iterable<Group
   if (outputs.length === 0) return chosen
   outputs.sort((a, b) => order(a.place) - order(b.place))
   const values = outputs.map(({ result }) => builder.tensor(result.dtype, result.shape))
-  const results = joined(
-    builder,
+  const results = builder.joined(
     values.map(({ buffer }) => buffer),
     'what is written together',
   )
@@ -150,20 +149,6 @@ function alike(candidates: readonly Candidate[]): readonly (readonly Candidate[]
   return [...byKey.values()].filter((cluster) => cluster.length > 1)
 }
 
-// Makes one buffer, and these parts of it.
-function joined(builder: ProgramBuilder, buffers: readonly PlanBuffer[], what: string): PlanBuffer {
-  const whole = builder.buffer(
-    buffers.reduce((sum, { bytes }) => sum + alignedBytes(bytes), 0),
-    what,
-  )
-  let offset = 0
-  for (const { id, bytes } of buffers) {
-    builder.parts.set(id, { whole, offset })
-    offset += alignedBytes(bytes)
-  }
-  return whole
-}
-
 // The array that an input is in: states by the buffer that they share, and the temporaries.
 function arrayOf(input: Input): number | 'temporaries' | undefined {
   if (input.kind === 'same') return undefined
@@ -181,7 +166,7 @@ function dispatchCluster(builder: ProgramBuilder, cluster: readonly Candidate[],
   if (!first) return
   const arrays = [...new Set(first.inputs.flatMap((input) => arrayOf(input) ?? []))]
   const buffers = arrays.map((array) => {
-    if (array === 'temporaries') return joined(builder, [...new Set(cluster.flatMap(temporariesOf))], 'what is read together')
+    if (array === 'temporaries') return builder.joined([...new Set(cluster.flatMap(temporariesOf))], 'what is read together')
     const bytes = first.inputs.reduce((most, input) => (input.kind === 'state' && input.place.shared === array ? input.place.bytes : most), 0)
     return builder.buffer(bytes, 'states', { kind: 'states', shared: array })
   })

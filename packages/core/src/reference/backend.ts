@@ -2,13 +2,11 @@
 // outputs) and where they stay (the states). For tests, for checking other engines, and for machines that have none. Slow.
 
 import type { Backend } from '../backend/contract.ts'
-import type { Kernel, KernelTable } from '../backend/interpret.ts'
 import { kernelBackend } from '../backend/kernelBackend.ts'
-import type { OpName } from '../ops/attrs.ts'
-import type { OpDef, RefTensor } from '../ops/define.ts'
-import { ops } from '../ops/table.ts'
+import type { RefTensor } from '../ops/define.ts'
 import { fromNumbers } from '../tensor/hostTensor.ts'
 import { toRef } from './evaluate.ts'
+import { referenceKernels } from './kernels.ts'
 
 /**
  * The reference backend: needs nothing, runs everything, slowly and exactly.
@@ -27,10 +25,4 @@ export function referenceBackend(): Backend {
     download: (value, { dtype, shape }) => fromNumbers(dtype, shape, value.data),
     wide: true,
   })
-}
-
-function referenceKernels(): KernelTable<RefTensor> {
-  const kernelOf = (def: OpDef<OpName>): Kernel<RefTensor, OpName> => (attrs, inputs, outputs) => def.reference(attrs, inputs, outputs)
-  // Boundary: each row gets the kernel of its own op; fromEntries cannot say so.
-  return Object.fromEntries(Object.entries(ops).map(([name, def]) => [name, kernelOf(def as OpDef<OpName>)])) as KernelTable<RefTensor>
 }
